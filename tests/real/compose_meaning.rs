@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+/// Where the images of databases look for files to run at their first boot.
+const FIRST_BOOT: &str = "/docker-entrypoint-initdb.d/";
+/// Before the name of a variable: where the file that it names is on this machine.
+const HERE: &str = "here.";
+
 /// One service, key by key, each as text.
 pub type Meaning = BTreeMap<String, String>;
 
@@ -32,10 +37,13 @@ fn of_service(service: &Value) -> Meaning {
     }
     let engine = service.get("image").and_then(|image| engine(image.as_str()?));
     for (name, value) in service["environment"].as_object().into_iter().flatten() {
+        if let Some(path) = path_here(service, &text(value)) {
+            set(&format!("{HERE}{name}"), path);
+        }
         // MariaDB's image takes both names.
         let name =
             if engine.is_some_and(|engine| engine == "mariadb") { name.replace("MYSQL_", "MARIADB_") } else { name.clone() };
-        set(&format!("environment.{name}"), text(value));
+        set(&format!("environment.{name}"), without_usual_port(&text(value)));
     }
     if let Some(command) = service["command"].as_array() {
         let words: Vec<String> = command.iter().map(text).collect();
@@ -76,13 +84,47 @@ fn of_service(service: &Value) -> Meaning {
     for config in service["configs"].as_array().into_iter().flatten() {
         set(&format!("configs.{}", text(&config["target"])), String::new());
     }
-    for mount in service["volumes"].as_array().into_iter().flatten() {
+    let mounts = service["volumes"].as_array().cloned().unwrap_or_default();
+    // First-boot files run in the order of their names; the names themselves say nothing.
+    let mut scripts: Vec<String> =
+        mounts.iter().map(|mount| text(&mount["target"])).filter(|target| target.starts_with(FIRST_BOOT)).collect();
+    scripts.sort();
+    for mount in &mounts {
         let target = text(&mount["target"]);
+        let number = scripts.iter().position(|script| *script == target);
+        let target = number.map_or(target, |number| format!("{FIRST_BOOT}{number}"));
         // From version 18 on the image of Postgres keeps its data one level up.
         let target = if engine == Some("postgres") { target.trim_end_matches("/data").to_owned() } else { target };
         set(&format!("volumes.{target}"), format!("{} {}", text(&mount["type"]), text(&mount["source"])));
     }
     out
+}
+
+/// Where the file is on this machine that a variable of an own program names: below a directory that is mounted there, or
+/// relative to the directory that its image is built from.
+fn path_here(service: &Value, value: &str) -> Option<String> {
+    let below = |folder: &str, path: &str| {
+        let path = path.trim_start_matches("./").trim_matches('/');
+        if path.is_empty() { folder.to_owned() } else { format!("{}/{path}", folder.trim_end_matches('/')) }
+    };
+    if !value.starts_with('/') {
+        return service["build"]["context"].as_str().filter(|_| !value.is_empty()).map(|context| below(context, value));
+    }
+    service["volumes"].as_array()?.iter().filter(|mount| mount["type"] == "bind").find_map(|mount| {
+        let rest = value.strip_prefix(mount["target"].as_str()?.trim_end_matches('/'))?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(())?;
+        Some(below(mount["source"].as_str()?, rest))
+    })
+}
+
+/// `redis://cache:6379/0` is `redis://cache/0`.
+fn without_usual_port(value: &str) -> String {
+    const PORTS: [(&str, &str); 5] =
+        [("postgresql", ":5432"), ("postgres", ":5432"), ("redis", ":6379"), ("mysql", ":3306"), ("mongodb", ":27017")];
+    let Some((before, after)) = value.split_once("://") else { return value.to_owned() };
+    let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
+    let usual = PORTS.iter().find(|(scheme, _)| before.ends_with(scheme)).map_or("", |(_, port)| port);
+    format!("{before}://{}{rest}", authority.strip_suffix(usual).unwrap_or(authority))
 }
 
 /// The engine of an image that devrun has a recipe for, from any publisher.
@@ -98,6 +140,9 @@ fn engine(image: &str) -> Option<&'static str> {
         "grafana" => Some("grafana"),
         "prometheus" => Some("prometheus"),
         "ollama" => Some("ollama"),
+        "zookeeper" => Some("zookeeper"),
+        "alertmanager" => Some("alertmanager"),
+        "node-exporter" => Some("node-exporter"),
         _ => None,
     }
 }
@@ -117,13 +162,14 @@ fn image_meaning(image: &str) -> String {
 /// The command of an own program. Where it lies differs between a container and a checkout, so of a path the last part counts; and what it
 /// listens on follows the port that is published.
 fn own_command(words: &[String], service: &Value) -> String {
+    let short = |word: &str| {
+        let is_path = word.starts_with(['/', '.']) || !word.contains(':');
+        if is_path { word.rsplit('/').next().unwrap_or(word).to_owned() } else { word.to_owned() }
+    };
+    // A script's words count one by one.
     let mut text: String = words
         .iter()
-        .map(
-            |word| {
-                if word.starts_with(['/', '.']) || !word.contains(':') { word.rsplit('/').next().unwrap_or(word) } else { word }
-            },
-        )
+        .map(|line| line.split_inclusive(char::is_whitespace).map(short).collect::<String>())
         .collect::<Vec<_>>()
         .join("\u{0}");
     for port in service["ports"].as_array().into_iter().flatten() {
@@ -168,7 +214,7 @@ fn is_about(line: &str, name: &str, key: &str) -> bool {
     };
     if let Some(listeners) = subject.strip_prefix("the program must listen on $PORT: ") {
         // The port that it is known by stays, and what it listens on follows it.
-        return key == "ports" && listeners.split(", ").any(|one| one.split(' ').next() == Some(name));
+        return key.starts_with("ports") && listeners.split(", ").any(|one| one.split(' ').next() == Some(name));
     }
     let subject = subject.split(": ").next().unwrap_or_default();
     let subject = subject.trim_start_matches("services.").trim_start_matches("tasks.");
@@ -176,23 +222,29 @@ fn is_about(line: &str, name: &str, key: &str) -> bool {
     let Some((last, others)) = names.split_last() else { return false };
     let (last, of_key) = last.split_once('.').unwrap_or((last, ""));
     let same = |one: &&str| one.eq_ignore_ascii_case(name);
-    let of_key = of_key.split('.').next().unwrap_or_default();
-    // What runs is `command` in one file and `run` in the other; what is mounted, `files`.
+    let (of_key, of_variable) = of_key.split_once('.').unwrap_or((of_key, ""));
+    let (key, variable) = key.split_once('.').unwrap_or((key, ""));
+    // What runs is `command` in one file and `run` in the other; what is mounted, `files`; what is asked, `ready`.
     let of_key = match of_key {
         "run" => "command",
         "files" => "volumes",
+        "ready" => "healthcheck",
         other => other,
     };
-    (same(&last) || others.iter().any(same)) && (of_key.is_empty() || of_key == key)
+    // A line about one variable says nothing of the others.
+    let plain = |name: &str| name.replace("MYSQL_", "MARIADB_");
+    let is_same = key != "environment" || of_variable.is_empty() || plain(of_variable) == plain(variable);
+    (same(&last) || others.iter().any(same)) && (of_key.is_empty() || of_key == key && is_same)
 }
 
 /// What `after` has not, or has otherwise; further keys of it are what devrun says more precisely. `told` are the lines that
 /// import and export printed: a difference with a line about that key of that service, or about the service, is none.
 pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, Meaning>, told: &str) -> Vec<String> {
     let mut out = Vec::new();
+    let is_broker = |service: &Meaning| service.get("image").is_some_and(|image| image.starts_with("apache/kafka:"));
+    let brokers: Vec<&str> = after.iter().filter(|(_, one)| is_broker(one)).map(|(name, _)| name.as_str()).collect();
     for (name, service) in before {
         let is_told = |key: &str| {
-            let key = key.split('.').next().unwrap_or(key);
             // What an image of a language or a system ran is run natively then: by the project's own files.
             let native = matches!(key, "image" | "command")
                 && told.lines().any(|line| line.contains("runs natively") && is_about(line, name, "image"));
@@ -216,6 +268,7 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
                         at.starts_with(target) || target.starts_with("/etc/nginx/") && at == "/etc/nginx/nginx.conf"
                     })
             });
+            let is_elsewhere = is_elsewhere(service, then, (key, value), is_told("image"), &brokers);
             // A service that was left out is waited for by no other one.
             let is_of_one_left_out =
                 key.strip_prefix("depends_on.").is_some_and(|on| !after.contains_key(&on.to_ascii_lowercase()));
@@ -223,6 +276,8 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
                 && !means_any
                 && !is_config
                 && !key.starts_with("configs.")
+                && !key.starts_with(HERE)
+                && !is_elsewhere
                 && !is_of_one_left_out
                 && !is_told(key)
             {
@@ -231,4 +286,61 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
         }
     }
     out
+}
+
+/// Whether a value stands under another name in `after`, or in other words, and means the same there. `is_other_image`: a line
+/// names the image that took the place of the service's own. `brokers`: the Kafkas, each of which has one listener.
+fn is_elsewhere(before: &Meaning, after: &Meaning, (key, value): (&str, &str), is_other_image: bool, brokers: &[&str]) -> bool {
+    let Some(name) = key.strip_prefix("environment.") else {
+        // Another image keeps its data in another directory: the volume is what counts.
+        return key.starts_with("volumes.")
+            && value.starts_with("volume ")
+            && is_other_image
+            && after.iter().any(|(key, other)| key.starts_with("volumes.") && other == value);
+    };
+    let here = |of: &Meaning| of.get(&format!("{HERE}{name}")).cloned();
+    if here(before).is_some() && here(before) == here(after) {
+        return true;
+    }
+    let has = |name: &str, value: &str| {
+        let other = after.get(&format!("environment.{name}"));
+        other.is_some_and(|other| without_listeners(other, brokers) == without_listeners(value, brokers))
+    };
+    let image = after.get("image").map(String::as_str).unwrap_or_default();
+    if name == "KAFKA_CONNECT_CONFIGURATION" {
+        // A line of it is a variable of the other image.
+        let variable = |key: &str| key.trim().replace('.', "_").to_ascii_uppercase();
+        return value
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .all(|(key, value)| has(&variable(key), value.trim()) || has(&format!("CONNECT_{}", variable(key)), value.trim()));
+    }
+    has(name, value) || other_name(image, name).is_some_and(|name| has(&name, value))
+}
+
+/// What an image calls a variable that another one, or an older one, calls `name`.
+fn other_name(image: &str, name: &str) -> Option<String> {
+    let image = image.rsplit_once(':').map_or(image, |(name, _)| name);
+    let image = image.rsplit_once('/').map_or(image, |(_, last)| last);
+    Some(match (image, name.split_once('_')?) {
+        ("mariadb", ("MYSQL", rest)) => format!("MARIADB_{rest}"),
+        // Its entry point makes the one of the other.
+        ("connect", ("CONNECT", rest)) => rest.to_owned(),
+        ("connect", ("KAFKA", rest)) => rest.strip_prefix("CONNECT_")?.to_owned(),
+        ("keycloak", ("KEYCLOAK", "ADMIN" | "USER")) => "KC_BOOTSTRAP_ADMIN_USERNAME".to_owned(),
+        ("keycloak", ("KEYCLOAK", "ADMIN_PASSWORD" | "PASSWORD")) => "KC_BOOTSTRAP_ADMIN_PASSWORD".to_owned(),
+        ("zookeeper", ("ZOOKEEPER", rest)) => format!("ZOO_{rest}"),
+        ("opensearch", ("ES", "JAVA_OPTS")) => "OPENSEARCH_JAVA_OPTS".to_owned(),
+        _ => return None,
+    })
+}
+
+/// A text without the ports of brokers: which of several listeners of one broker is meant.
+fn without_listeners(text: &str, brokers: &[&str]) -> String {
+    brokers.iter().fold(text.to_owned(), |text, broker| {
+        let with_colon = format!("{broker}:");
+        let mut parts = text.split(&with_colon);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |before, rest| before + broker + rest.trim_start_matches(|char: char| char.is_ascii_digit()))
+    })
 }

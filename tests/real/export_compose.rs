@@ -27,6 +27,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     // Passwords of servers whose image reads no `NAME_FILE`, or another one, and whose entry point is not known.
     ("FILES_PASSWORD", "f1"),
     ("GRAFANA_PASSWORD", "g1"),
+    // Where a recipe needs a value, a variable without one is an error, as in any procfile.
+    ("KEYCLOAK_ADMIN", "boss"),
+    ("KEYCLOAK_ADMIN_PASSWORD", "k1"),
+    ("BOOTSTRAP_SERVERS", "broker.example:9092"),
 ];
 
 /// The files that the stacks name.

@@ -201,13 +201,19 @@ fn helpers_of_ollama_become_tasks() {
 
 #[test]
 fn variables_that_only_an_entrypoint_reads() {
-    let yaml = "services:\n  s3: { image: 'bitnami/minio:2024', environment: { MINIO_ROOT_USER: u, MINIO_ROOT_PASSWORD: pw123456, MINIO_DEFAULT_BUCKETS: 'a:download,b' } }\n  r: { image: 'bitnami/redis:7', environment: { REDIS_DISABLE_COMMANDS: FLUSHDB, REDIS_AOF_ENABLED: 'no', TZ: UTC } }\n  p: { image: 'bitnami/postgresql:15', environment: { POSTGRESQL_PASSWORD: x, POSTGRESQL_MAX_CONNECTIONS: '300' } }\n  n: { image: 'neo4j:5', environment: { NEO4J_AUTH: neo4j/testtest, NEO4J_PLUGINS: '[\"apoc\"]' } }\n";
+    let yaml = "services:\n  s3: { image: 'bitnami/minio:2024', environment: { MINIO_ROOT_USER: u, MINIO_ROOT_PASSWORD: pw123456, MINIO_DEFAULT_BUCKETS: 'a:download,b' } }\n  r: { image: 'bitnami/redis:7', environment: { REDIS_DISABLE_COMMANDS: FLUSHDB, REDIS_AOF_ENABLED: 'no', TZ: UTC } }\n  p: { image: 'bitnami/postgresql:15', environment: { POSTGRESQL_PASSWORD: x, POSTGRESQL_MAX_CONNECTIONS: '300' }, volumes: ['./z.sql:/docker-entrypoint-initdb.d/9.sql', './a.sql:/docker-entrypoint-initdb.d/1.sql'] }\n  q: { image: 'postgres:16', environment: { POSTGRES_PASSWORD: x }, volumes: ['./z.sql:/docker-entrypoint-initdb.d/1.sql', './a.sql:/docker-entrypoint-initdb.d/9.sql'] }\n  n: { image: 'neo4j:5', environment: { NEO4J_AUTH: neo4j/testtest, NEO4J_PLUGINS: '[\"apoc\"]' } }\n";
     let converted = compose(yaml);
     let buckets = value(&converted, "tasks/s3-buckets/buckets").map(|value| value.to_string());
     assert_eq!(buckets.as_deref(), Some("[{ anonymous = \"download\", name = \"a\" }, \"b\"]"));
     has(&converted, "services/r/set/appendonly", "no");
     has(&converted, "services/r/env/TZ", "UTC");
     has(&converted, "services/p/set/max_connections", "300");
+    says(
+        &converted,
+        KeyOutcome::NotMapped,
+        "services.q.volumes: init: files run in the order of their names here, and in the container it was z.sql, a.sql",
+    );
+    assert_eq!(converted.report.render(&[KeyOutcome::NotMapped]).matches("in the order of their names").count(), 1);
     for lost in ["REDIS_DISABLE_COMMANDS", "NEO4J_PLUGINS"] {
         says(&converted, KeyOutcome::NotMapped, &format!("environment.{lost}: only the image's start script reads it"));
         assert!(!converted.text.contains(&format!("{lost} =")), "{}", converted.text);
@@ -216,13 +222,14 @@ fn variables_that_only_an_entrypoint_reads() {
 
 #[test]
 fn mounts_and_paths() {
-    let yaml = "services:\n  web: { image: python, working_dir: /srv, command: [gunicorn, -c, /etc/g.py, '--chdir=/app/src', /app/log.ini], volumes: ['./app:/app'] }\n  imp: { image: n8nio/n8n, entrypoint: /bin/sh, command: ['-c', 'n8n import --input=/demo/w'], volumes: ['./n8n:/demo'] }\n  v: { image: ruby, command: cat /x/y, volumes: ['${V:-./public:/x}'] }\n";
+    let yaml = "services:\n  web: { image: python, working_dir: /srv, command: [gunicorn, -c, /etc/g.py, '--chdir=/app/src', /app/log.ini], volumes: ['./app:/app'] }\n  imp: { image: n8nio/n8n, entrypoint: /bin/sh, command: ['-c', 'n8n import --input=/demo/w'], volumes: ['./n8n:/demo'] }\n  v: { image: ruby, command: cat /x/y, volumes: ['${V:-./public:/x}'] }\n  s: { image: ruby, command: ['sh', '-c', 'cd /w; /w/go.sh /w/a'], volumes: ['./:/w'] }\n";
     let converted = compose(yaml);
     has(&converted, "services/web/run", "gunicorn -c /etc/g.py --chdir=app/src app/log.ini");
     says(&converted, KeyOutcome::NotMapped, "services.web.command: /etc/g.py: no mount says");
     says(&converted, KeyOutcome::NotMapped, "services.web.working_dir: /srv: no mount maps it");
     has(&converted, "services/imp/run", vec!["/bin/sh", "-c", "n8n import --input=n8n/w"]);
     has(&converted, "services/v/run", "cat public/y");
+    has(&converted, "services/s/run", vec!["sh", "-c", "cd .; ./go.sh ./a"]);
     says(&converted, KeyOutcome::Dropped, "what the container knew as /x is public");
 }
 

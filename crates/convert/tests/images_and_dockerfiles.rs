@@ -216,6 +216,7 @@ fn a_kafka_has_one_listener_and_its_settings() {
     has(&converted, &["services", "app", "env", "ZK"], "${zk.addr}");
     has(&converted, &["services", "zk", "use"], "zookeeper");
     has(&converted, &["services", "zk", "set", "tick_time"], "3000");
+    says(&converted, KeyOutcome::NotMapped, "services.zk.image: ZooKeeper 3 itself takes its place");
     says(&converted, KeyOutcome::NotMapped, "19094 is another listener of the same broker");
 }
 
@@ -330,7 +331,7 @@ fn variables_of_a_process_are_filled_in() {
 
 #[test]
 fn connect_search_and_logins_are_recipes() {
-    let yaml = "services:\n  kafka: { image: 'quay.io/debezium/kafka:${V}', ports: ['9092:9092'] }\n  connect: { image: 'quay.io/debezium/connect:${V}', ports: ['8084:8083'], environment: [BOOTSTRAP_SERVERS=kafka:9092, GROUP_ID=1, CONNECT_KEY_CONVERTER_SCHEMAS_ENABLE=false, CONNECT_REST_ADVERTISED_HOST_NAME=connect] }\n  own: { build: own, environment: { BOOTSTRAP_SERVERS: 'kafka:9092' } }\n  strimzi: { build: strimzi, environment: ['KAFKA_CONNECT_BOOTSTRAP_SERVERS=kafka:9092', \"KAFKA_CONNECT_CONFIGURATION=\\ngroup.id=g\\nkey.converter=K\\n\", GROUP_ID=2] }\n  es: { image: 'docker.elastic.co/elasticsearch/elasticsearch:7.3.0', ports: ['9200:9200'], environment: [discovery.type=single-node, 'ES_JAVA_OPTS=-Xms512m -Xmx768m'], volumes: ['es:/usr/share/elasticsearch/data'] }\n  login: { image: 'quay.io/keycloak/keycloak:25.0', command: start-dev, ports: ['8090:8080'], environment: { KEYCLOAK_ADMIN: boss, KEYCLOAK_ADMIN_PASSWORD: pw, KC_LOG_LEVEL: debug } }\n  broker: { image: '${DOCKER_REGISTRY}confluentinc/cp-server:${TAG}' }\n  app: { image: node, command: x, environment: { C: 'http://connect:8083', E: 'http://es:9200', K: 'http://login:8080/realms/x' } }\nvolumes: { es: {} }\n";
+    let yaml = "services:\n  kafka: { image: 'quay.io/debezium/kafka:${V}', ports: ['9092:9092'] }\n  connect: { image: 'quay.io/debezium/connect:${V}', ports: ['8084:8083'], environment: [BOOTSTRAP_SERVERS=kafka:9092, GROUP_ID=1, CONNECT_KEY_CONVERTER_SCHEMAS_ENABLE=false, CONNECT_REST_ADVERTISED_HOST_NAME=connect, 'CONNECT_SASL_JAAS_CONFIG=$JAAS', 'CONNECT_PEER_URL=http://es:9200/$$1'] }\n  own: { build: own, environment: { BOOTSTRAP_SERVERS: 'kafka:9092' } }\n  strimzi: { build: strimzi, environment: ['KAFKA_CONNECT_BOOTSTRAP_SERVERS=kafka:9092', \"KAFKA_CONNECT_CONFIGURATION=\\ngroup.id=g\\nkey.converter=K\\n\", GROUP_ID=2] }\n  es: { image: 'docker.elastic.co/elasticsearch/elasticsearch:7.3.0', ports: ['9200:9200'], environment: [discovery.type=single-node, 'ES_JAVA_OPTS=-Xms512m -Xmx768m'], volumes: ['es:/usr/share/elasticsearch/data'] }\n  login: { image: 'quay.io/keycloak/keycloak:25.0', command: start-dev, ports: ['8090:8080'], environment: { KEYCLOAK_ADMIN: boss, KEYCLOAK_ADMIN_PASSWORD: pw, KC_LOG_LEVEL: debug } }\n  broker: { image: '${DOCKER_REGISTRY}confluentinc/cp-server:${TAG}' }\n  app: { image: node, command: x, environment: { C: 'http://connect:8083', E: 'http://es:9200', K: 'http://login:8080/realms/x' } }\nvolumes: { es: {} }\n";
     let converted = compose(&[
         ("compose.yaml", yaml),
         ("own/Dockerfile", "ARG V\nFROM quay.io/debezium/connect:${V}\nCOPY x.jar /kafka/connect/x/\n"),
@@ -341,6 +342,10 @@ fn connect_search_and_logins_are_recipes() {
     has(&converted, &["services", "connect", "set", "bootstrap_servers"], "${kafka.addr}");
     has(&converted, &["services", "connect", "set", "group.id"], "1");
     has(&converted, &["services", "connect", "set", "key.converter.schemas.enable"], "false");
+    has(&converted, &["services", "connect", "set", "sasl.jaas.config"], "${JAAS:-}");
+    has(&converted, &["services", "connect", "set", "peer.url"], "http://${es.addr}/$$1");
+    says(&converted, KeyOutcome::NotMapped, "${JAAS}: is in no .env here");
+    says(&converted, KeyOutcome::NotMapped, "services.login.image: the recipe `keycloak` has one version, and 25 may be another");
     has(&converted, &["services", "own", "use"], "kafka_connect");
     has(&converted, &["services", "strimzi", "use"], "kafka_connect");
     has(&converted, &["services", "strimzi", "set", "group.id"], "g");

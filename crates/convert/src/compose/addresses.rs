@@ -79,17 +79,23 @@ impl Importer<'_> {
 
     /// As [`Self::value`], for a value that stands elsewhere than below `environment`.
     pub(super) fn value_of(&mut self, draft: &Draft, name: &str, value: &str, (at, what): (At, &str), strict: bool) -> String {
-        let value = self.inline_addresses(draft, name, value);
-        let text = self.text(&value, at, strict);
-        let mut found = HostMatch::new();
-        let text = self.translated(draft, name, &text, &mut found);
-        self.names_found(draft, at, what, &found);
+        let text = self.addressed(draft, name, value, (at, what), strict);
         let text = self.secret_paths(draft, name, at, text);
         // A path of the container that is mounted from here.
         match local(&text, &draft.mounts).filter(|_| text.starts_with('/')) {
             Some(path) => relative(&draft.dir, &path),
             None => text,
         }
+    }
+
+    /// As [`Self::value_of`], for a value that names nothing of the container's file system.
+    pub(super) fn addressed(&mut self, draft: &Draft, name: &str, value: &str, (at, what): (At, &str), strict: bool) -> String {
+        let value = self.inline_addresses(draft, name, value);
+        let text = self.text(&value, at, strict);
+        let mut found = HostMatch::new();
+        let text = self.translated(draft, name, &text, &mut found);
+        self.names_found(draft, at, what, &found);
+        text
     }
 
     /// Says which names were replaced, and which of them nobody runs.

@@ -18,6 +18,22 @@ const BUILDERS: &[&str] = &[
     "gradle", "gradlew", "dotnet", "composer", "mix", "make", "sbt", "tsc", "rake", "rails", "deno",
 ];
 
+/// Directories that every image has.
+const SYSTEM_DIRECTORIES: &[&str] = &[
+    "/usr/local/bin",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/local/sbin",
+    "/bin",
+    "/sbin",
+    "/etc",
+    "/opt",
+    "/srv",
+    "/tmp",
+    "/root",
+    "/home",
+];
+
 /// Says what the image's build did, and proposes what does it here.
 pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section: &mut Section) {
     let what = draft.what("build");
@@ -297,9 +313,19 @@ fn local_word(stage: &Dockerfile, word: &str, before: &str) -> String {
 pub(super) fn files_of_image(file: &Dockerfile, context: &Path) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
     let plain = |path: &str| !path.contains(['*', '$', '?', '[']) && !path.contains("://");
+    // What other files are put below, and what is worked in, is a directory, with a slash at its end or without one.
+    let others: Vec<&str> =
+        file.copies.iter().map(|(_, to)| to).chain(file.carried.iter().map(|(.., to)| to)).map(String::as_str).collect();
+    let is_directory = |to: &str| {
+        to.ends_with('/')
+            || SYSTEM_DIRECTORIES.contains(&to)
+            || file.workdir.as_deref().map(|workdir| workdir.trim_end_matches('/')) == Some(to)
+            || !is_file(to) && others.iter().filter(|other| **other == to).count() > 1
+            || others.iter().any(|other| other.strip_prefix(to).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/')))
+    };
     let target = |from: &str, to: &str| {
-        if to.ends_with('/') && is_file(from) {
-            format!("{to}{}", from.rsplit('/').next().unwrap_or(from))
+        if is_directory(to) && is_file(from) {
+            format!("{}/{}", to.trim_end_matches('/'), from.rsplit('/').next().unwrap_or(from))
         } else {
             to.trim_end_matches('/').to_owned()
         }
@@ -387,5 +413,21 @@ mod tests {
         let expected = [("/etc/conf", "/p/conf"), ("/s", "/p/bin/s"), ("/app/t", "/p/out/t")];
         assert_eq!(found, expected.map(|(to, here)| (to.to_owned(), PathBuf::from(here))));
         assert_eq!(lines(text), ["go build -o bin/s ./c", "go build -o out/t ./d"]);
+    }
+
+    #[test]
+    fn a_file_that_is_copied_to_a_directory_lies_in_it() {
+        let text = "FROM maven AS b\nFROM x\nWORKDIR /app\nCOPY run.sh /opt/agg\nCOPY --from=b /t/x.jar /opt/agg/lib/x.jar\nCOPY a.sh /usr/local/bin\nCOPY b.sh /app\nCOPY c.sh d.sh /d\nCOPY e.sh /entrypoint\n";
+        let found = files_of_image(&parse(text, None), Path::new("/p"));
+        let found: Vec<String> = found.iter().map(|(to, here)| format!("{to} {}", here.display())).collect();
+        let copied = [
+            "/opt/agg/run.sh /p/run.sh",
+            "/usr/local/bin/a.sh /p/a.sh",
+            "/app/b.sh /p/b.sh",
+            "/d/c.sh /p/c.sh",
+            "/d/d.sh /p/d.sh",
+            "/entrypoint /p/e.sh",
+        ];
+        assert_eq!(found[..6], copied.map(str::to_owned));
     }
 }

@@ -281,10 +281,17 @@ impl Importer<'_> {
                 }
                 if let Some(note) = note.filter(|_| !has_vector(&parsed.name, version.as_deref())) {
                     self.report.not_mapped(at, what, note);
+                } else if let (None, Some(asked)) = (&version, parsed.tag.as_deref().and_then(syntax::version)) {
+                    let text = format!("the recipe `{}` has one version, and {asked} may be another", known.recipe);
+                    self.report.not_mapped(at, what, text);
                 }
                 return NativeKind::Recipe { known, version, from: None };
             }
-            self.report.mapped(at, what, format!("{image} is used for its programs: they come from PATH"));
+            self.report.mapped(
+                at,
+                what,
+                format!("{image} is used for its programs: the command runs natively, and they come from PATH"),
+            );
             return NativeKind::Run { command: ContainerCommand::Words(words.to_vec()), dockerfile: None };
         }
         if images::is_runtime(&parsed.name) {

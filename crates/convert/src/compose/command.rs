@@ -239,6 +239,11 @@ fn map_paths(text: &str, draft: &Draft, first: bool) -> (String, Vec<String>) {
             let length = rest.find(|char: char| !(char.is_alphanumeric() || "/._-+@%".contains(char))).unwrap_or(rest.len());
             let path = &rest[..length];
             match here(path.trim_end_matches('/')) {
+                // In a script, a name without a slash would be looked up on PATH.
+                Some(here) if !here.contains('/') && here != "." && text.contains(char::is_whitespace) => {
+                    out.push_str("./");
+                    out.push_str(&here);
+                }
                 Some(here) => out.push_str(&here),
                 None => {
                     out.push_str(path);

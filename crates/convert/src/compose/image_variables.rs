@@ -190,6 +190,8 @@ pub(super) fn meaning(recipe: &str, name: &str, value: &str) -> Meaning {
         },
         // What the configuration names is filled in there.
         "nginx" | "caddy" => Meaning::Read,
+        // Both take paths as options alone: a variable that holds one is for the start script of a vendor's image.
+        "prometheus" | "alertmanager" if value.starts_with('/') => Meaning::Unknown,
         _ => Meaning::Read,
     }
 }
@@ -278,6 +280,9 @@ fn kafka_connect(name: &str, value: &str) -> Meaning {
         let pair = |line: &str| line.trim().split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
         return Meaning::Lines(value.lines().filter_map(pair).filter(|(key, _)| key.contains('.')).collect());
     }
+    if name == "SHUTDOWN_TIMEOUT" {
+        return Meaning::Set("task.shutdown.graceful.timeout.ms".to_owned(), value.to_owned());
+    }
     let setting = match name {
         "GROUP_ID"
         | "CONFIG_STORAGE_TOPIC"
@@ -349,6 +354,14 @@ mod tests {
             ("opensearch", "http.cors.enabled", "true", Meaning::Set("http.cors.enabled".into(), "true".into())),
             ("kafka_connect", "GROUP_ID", "1", Meaning::Set("group.id".into(), "1".into())),
             ("kafka_connect", "CONNECT_VALUE_CONVERTER", "io.confluent.connect.avro.AvroConverter", Meaning::Unknown),
+            (
+                "kafka_connect",
+                "SHUTDOWN_TIMEOUT",
+                "5000",
+                Meaning::Set("task.shutdown.graceful.timeout.ms".into(), "5000".into()),
+            ),
+            ("prometheus", "CONFIG_PATH", "/mnt/config", Meaning::Unknown),
+            ("prometheus", "REGION", "eu", Meaning::Read),
             ("kafka_connect", "CONNECT_REST_PORT", "8083", Meaning::Dropped("`bind` and `port` say it")),
             (
                 "kafka_connect",

@@ -245,6 +245,8 @@ const CATCHER: KnownImage = KnownImage {
 const TELEMETRY: KnownImage = plain("telemetry", &[4318], &[]);
 /// The recipe asks for the extension where the catalogue has it.
 pub(crate) const PGVECTOR: &str = "pgvector must be installed with it: extensions = [\"vector\"]";
+const OF_CONFLUENT: &str =
+    "the server itself takes the place of Confluent's image, which has versions and a start script of its own";
 const INSTEAD: &str = "Adminer takes its place: other pages, which ask for the database's own login";
 
 /// The recipe for an image, by the name without registry and tag, and what is different about it.
@@ -312,9 +314,8 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         "qdrant/qdrant" => (QDRANT, None),
         "ollama/ollama" => (OLLAMA, None),
         "getmeili/meilisearch" => (MEILISEARCH, None),
-        "prom/prometheus" | "prometheus/prometheus" | "confluentinc/cp-enterprise-prometheus" | "bitnami/prometheus" => {
-            (PROMETHEUS, None)
-        }
+        "prom/prometheus" | "prometheus/prometheus" | "bitnami/prometheus" => (PROMETHEUS, None),
+        "confluentinc/cp-enterprise-prometheus" => (PROMETHEUS, Some(OF_CONFLUENT)),
         "grafana/grafana" | "grafana/grafana-oss" | "grafana/grafana-enterprise" => (GRAFANA, None),
         "grafana/loki" => (
             KnownImage {
@@ -367,13 +368,12 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
             (KnownImage { named: &[(9333, "master"), (8888, "filer")], ..plain("seaweedfs", &[8333], &["/data"]) }, None)
         }
         "coreos/etcd" | "bitnami/etcd" | "bitnamilegacy/etcd" | "etcd-development/etcd" | "etcd" => (ETCD, None),
-        "zookeeper"
-        | "bitnami/zookeeper"
-        | "bitnamilegacy/zookeeper"
-        | "confluentinc/cp-zookeeper"
-        | "wurstmeister/zookeeper"
-        | "debezium/zookeeper"
-        | "zookeeper/zookeeper" => (ZOOKEEPER, None),
+        "zookeeper" | "bitnami/zookeeper" | "bitnamilegacy/zookeeper" | "wurstmeister/zookeeper" | "zookeeper/zookeeper" => {
+            (ZOOKEEPER, None)
+        }
+        "confluentinc/cp-zookeeper" | "debezium/zookeeper" => {
+            (ZOOKEEPER, Some("ZooKeeper 3 itself takes its place: the tags of that image are versions of its vendor's"))
+        }
         "apache/kafka"
         | "apache/kafka-native"
         | "bitnami/kafka"
@@ -433,9 +433,8 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
             ),
         ),
         "ferretdb/ferretdb" | "ferretdb/all-in-one" | "ferretdb/ferretdb-eval" => (FERRETDB, None),
-        "prom/alertmanager" | "prometheus/alertmanager" | "bitnami/alertmanager" | "confluentinc/cp-enterprise-alertmanager" => {
-            (ALERTMANAGER, None)
-        }
+        "prom/alertmanager" | "prometheus/alertmanager" | "bitnami/alertmanager" => (ALERTMANAGER, None),
+        "confluentinc/cp-enterprise-alertmanager" => (ALERTMANAGER, Some(OF_CONFLUENT)),
         "victoriametrics/victoria-logs" => (VICTORIALOGS, None),
         "adminer" | "michalhosna/adminer" | "clearlinux/adminer" => (ADMINER, None),
         "phpmyadmin"
@@ -472,7 +471,8 @@ pub(crate) fn has_recipes_version(known: &KnownImage, name: &str, version: &str)
     }
     match known.recipe {
         "mariadb" => name.contains("mariadb"),
-        "zookeeper" => !name.contains("cp-"),
+        "zookeeper" => !name.contains("cp-") && !name.contains("debezium"),
+        "prometheus" => !name.contains("confluentinc"),
         "mailpit" => name.contains("mailpit"),
         "valkey" => name.contains("valkey"),
         "telemetry" | "kafka" | "kafka_connect" | "opensearch" | "keycloak" | "pushgateway" | "chroma" | "ferretdb"

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::report::At;
+use super::super::report::{At, shorten};
 use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, get};
 use super::draft::{Draft, NativeKind, local};
@@ -82,17 +82,24 @@ impl Importer<'_> {
             }
             let what = draft.what(&format!("environment.{name}"));
             let Some((_, becomes)) = known.env.iter().find(|(known, _)| *known == name) else {
-                let text =
-                    value.as_deref().map(|value| self.values.fill(value).unwrap_or_else(|| value.to_owned())).unwrap_or_default();
+                // What only the caller knows stays a placeholder.
+                let written = value.unwrap_or_default();
+                let (text, is_filled) = self.values.fill(&written).map_or((written, false), |text| (text, true));
+                let place = format!("environment.{name}");
+                let escaped = |text: &str| if is_filled { text.replace('$', "$$") } else { text.to_owned() };
                 match image_variables::meaning(known.recipe, &name, &text) {
                     image_variables::Meaning::Read => continue,
                     image_variables::Meaning::Set(key, value) => {
-                        self.report.mapped(at, what, format!("set.\"{key}\" = \"{value}\""));
+                        let value = self.addressed(draft, &name, &escaped(&value), (at, &place), false);
+                        self.report.mapped(at, what, format!("set.\"{key}\" = {}", shorten(&Toml::text(&value).line())));
                         set.push((key, Toml::text(value)));
                     }
                     image_variables::Meaning::Lines(lines) => {
                         self.report.mapped(at, what, format!("set: {} settings", lines.len()));
-                        set.extend(lines.into_iter().map(|(key, value)| (key, Toml::text(value))));
+                        for (key, value) in lines {
+                            let value = self.addressed(draft, &name, &escaped(&value), (at, &place), false);
+                            set.push((key, Toml::text(value)));
+                        }
                     }
                     image_variables::Meaning::Buckets => self.report.mapped(at, what, format!("a task {}-buckets", draft.name)),
                     image_variables::Meaning::Dropped(reason) => self.report.dropped(at, what, reason),

@@ -364,6 +364,30 @@ impl Importer<'_> {
         }
     }
 
+    /// The image runs its first-boot files by their names in the container, the recipe by their names here.
+    pub(super) fn init_order(&mut self, draft: &Draft) {
+        let mut files: Vec<(String, (String, String), At)> = Vec::new();
+        for item in draft.get("volumes").and_then(YamlNode::list).unwrap_or_default() {
+            let Some(mount) = self.mount(item) else { continue };
+            let name = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned();
+            if let (Some(rest), Some(source), true) = (mount.target.strip_prefix(INIT), &mount.source, mount.bind)
+                && rest.len() > 1
+            {
+                files.push((name(rest), (name(source), self.path(source, item.at)), item.at));
+            }
+        }
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        let is_other = files.windows(2).any(|pair| pair[0].1 > pair[1].1);
+        if let (NativeKind::Recipe { known, .. }, Some((.., at)), true) = (&draft.kind, files.first(), is_other)
+            && matches!(known.recipe, "postgres" | "mariadb")
+        {
+            let wanted = files.iter().map(|(_, (_, path), _)| path.as_str()).collect::<Vec<_>>().join(", ");
+            let text =
+                format!("init: files run in the order of their names here, and in the container it was {wanted}: rename them");
+            self.report.not_mapped(*at, draft.what("volumes"), text);
+        }
+    }
+
     /// A mount that means something to the recipe.
     pub(super) fn recipe_mount(
         &mut self,

@@ -146,6 +146,7 @@ impl Importer<'_> {
                 }
             }
         }
+        self.init_order(draft);
         if !init.is_empty() {
             section.set("init", if init.len() == 1 { Toml::text(init.remove(0)) } else { Toml::texts(init) });
         }

@@ -77,6 +77,7 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
                     Some(line)
                 }
             };
+            asked_by(command.as_ref(), references, image)?;
             Ok(Probe::Http { port, tls: *tls, path: page.clone(), headers: headers.clone(), command })
         }
         Check::Tcp { at } => {
@@ -91,6 +92,7 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
                     ExportText::literal("'"),
                 ])),
             };
+            asked_by(command.as_ref(), references, image)?;
             Ok(Probe::Tcp { port, command })
         }
         Check::Grpc { at, service } => Ok(Probe::Grpc { port: inside(at)?, service: service.clone() }),
@@ -133,6 +135,15 @@ fn probe(references: &References<'_>, spec: &ServiceSpec, name: &str, check: &Ch
         Check::Notify => Err("a notify socket is not available there; started is enough".to_owned()),
         Check::Uptime { .. } => Err("an age cannot be probed there; started is enough".to_owned()),
     }
+}
+
+/// Kubernetes asks a port itself; compose has a program of the image do it.
+fn asked_by(
+    command: Option<&ExportText>,
+    references: &References<'_>,
+    image: Option<&super::images::ContainerImage>,
+) -> Result<(), String> {
+    if command.is_some() || references.is_strict { Ok(()) } else { Err(no_program(image.map(|image| image.name))) }
 }
 
 fn no_program(image: Option<&str>) -> String {

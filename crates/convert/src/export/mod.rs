@@ -9,6 +9,7 @@ mod compose;
 mod edges;
 mod environment;
 mod exported;
+mod first_boot;
 mod health;
 mod image_settings;
 mod images;

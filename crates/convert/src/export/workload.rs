@@ -1,7 +1,6 @@
 //! Services of the procfile → workloads of a container stack.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{Condition, Kind, Launch, RestartPolicy, ServiceSpec, StopSpec};
@@ -13,7 +12,7 @@ use super::procfile_values::{relative, texts};
 use super::references::{ExportSource, PlaceholderScope, References};
 use super::stack::{ContainerMount, MountSource, Origin, Port, Publish, Stack, Workload};
 use super::template::{self, ExportText, TextPart};
-use super::{caddyfile, environment, task_work};
+use super::{caddyfile, environment, first_boot, task_work};
 
 /// Keys that no container runtime has a word for.
 const UNKNOWN: &[(&str, &str)] = &[
@@ -25,6 +24,9 @@ const UNKNOWN: &[(&str, &str)] = &[
     ("idle", "a container is not stopped when idle"),
     ("scope", "the server belongs to this stack alone"),
 ];
+
+/// A setting of the recipe `mariadb` that its server does not have.
+const ROOT_PASSWORD: &str = "root_password";
 
 /// Makes the whole stack.
 pub(crate) fn stack(source: &ExportSource<'_>, is_strict: bool) -> Stack {
@@ -51,7 +53,8 @@ pub(crate) fn stack(source: &ExportSource<'_>, is_strict: bool) -> Stack {
         });
         for edge in &mut workload.edges {
             if edge.condition == Condition::Healthy && !probed.contains(&edge.on) {
-                // The loss is that of the probe.
+                let reason = format!("`{}` is waited for until it has started: nothing asks there whether it is ready", edge.on);
+                references.lose(format!("{path}.depends_on"), reason);
                 edge.condition = Condition::Started;
             }
         }
@@ -234,12 +237,19 @@ fn recipe(
         }
     }
     if image.recipe == "mariadb" {
-        let root = match (is_root, references.login(name, "password")) {
-            (false, _) => Some("MARIADB_RANDOM_ROOT_PASSWORD"),
-            (true, None) => Some("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD"),
-            (true, Some(_)) => None,
+        let one = || ExportText::literal("1");
+        let root = match (is_root, references.login(name, "password"), root_password(references, name)) {
+            (false, _, Some(password)) => Some(("MARIADB_ROOT_PASSWORD", password)),
+            (false, _, None) => Some(("MARIADB_RANDOM_ROOT_PASSWORD", one())),
+            (true, None, _) => Some(("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", one())),
+            (true, Some(_), _) => None,
         };
-        workload.env.extend(root.map(|variable| (variable.to_owned(), ExportText::literal("1"))));
+        if let Some((variable, value)) = root {
+            if value.as_secret().is_some() {
+                workload.reads_files.push(variable.to_owned());
+            }
+            workload.env.push((variable.to_owned(), value));
+        }
     }
     let data = image.data_of(reference);
     if let Some(volume) = spec.data.as_ref().filter(|_| !data.is_empty()) {
@@ -250,14 +260,7 @@ fn recipe(
         });
     }
     if let Launch::Recipe(used) = &spec.launch {
-        for (at, file) in used.init.iter().enumerate() {
-            init(references, name, file, at, image.recipe, workload);
-        }
-        if !used.extensions.is_empty() {
-            let text: String =
-                used.extensions.iter().map(|one| format!("CREATE EXTENSION IF NOT EXISTS \"{one}\" CASCADE;\n")).collect();
-            workload.files.push(("/docker-entrypoint-initdb.d/000-extensions.sql".to_owned(), ExportText::literal(text)));
-        }
+        first_boot::fill(references, name, used, image.recipe, workload);
     }
     let fixed = image.environment.iter().map(|(name, value)| ((*name).to_owned(), *value));
     workload.env.extend(fixed.map(|(variable, value)| (variable, ExportText::literal(value.replace("{name}", name)))));
@@ -269,29 +272,12 @@ fn recipe(
     render(references, name, image, workload);
 }
 
-/// First-boot files go where the images of databases look for them.
-fn init(references: &References<'_>, name: &str, file: &Path, at: usize, recipe: &str, workload: &mut Workload) {
-    let path = references.path(name);
-    if !matches!(recipe, "postgres" | "mariadb") {
-        references.lose(format!("{path}.init"), "the image runs no files at its first boot");
-        return;
-    }
-    let Some(relative) = relative(references, file) else {
-        references.lose(format!("{path}.init"), format!("{} lies outside the project", file.display()));
-        return;
-    };
-    let files = (references.source.list)(file);
-    let target = if files.is_empty() {
-        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        format!("/docker-entrypoint-initdb.d/{name}")
-    } else if at == 0 {
-        "/docker-entrypoint-initdb.d".to_owned()
-    } else {
-        references
-            .lose(format!("{path}.init"), format!("only the first directory is taken; copy the files of {relative} into it"));
-        return;
-    };
-    workload.mounts.push(ContainerMount { source: MountSource::Path(relative), target, read_only: true });
+/// `set.root_password` of MariaDB, which its first boot gives to root; no option of the server.
+fn root_password(references: &References<'_>, name: &str) -> Option<ExportText> {
+    let value = references.table(name)?.get("set")?.get(ROOT_PASSWORD)?;
+    let key = format!("{}.set.{ROOT_PASSWORD}", references.path(name));
+    let text = references.value(value, PlaceholderScope { service: name, key: &key });
+    (text.as_literal() != Some("")).then_some(text)
 }
 
 /// `set` as arguments.
@@ -323,7 +309,8 @@ fn arguments(references: &References<'_>, name: &str, image: &super::images::Con
             }
         }
         "mariadb" => {
-            words.extend(settings().map(|(key, value)| ExportText::join([ExportText::literal(format!("--{key}=")), value])));
+            let options = settings().filter(|(key, _)| *key != ROOT_PASSWORD);
+            words.extend(options.map(|(key, value)| ExportText::join([ExportText::literal(format!("--{key}=")), value])));
         }
         "neo4j" => {
             for (key, value) in settings() {
@@ -342,7 +329,8 @@ fn arguments(references: &References<'_>, name: &str, image: &super::images::Con
                 if let Some((variable, before)) = super::image_settings::variable(image.recipe, key) {
                     // A setting wins over what the image needs in general.
                     workload.env.retain(|(known, _)| *known != variable);
-                    workload.env.push((variable, ExportText::join([ExportText::literal(before), value])));
+                    let parts = before.iter().flat_map(|before| [ExportText::literal(*before), value.clone()]);
+                    workload.env.push((variable, ExportText::join(parts)));
                     continue;
                 }
                 references
