@@ -18,6 +18,7 @@ pub mod health;
 mod left_processes;
 mod on_demand;
 mod plan_diff;
+mod probe_pace;
 pub mod restart;
 mod rolling;
 mod scale;
