@@ -56,6 +56,18 @@ fn resources_are_summed_and_what_is_enforced_is_said() {
     off.run(&["resources"]).code(0).says("memory: not enforced (DEVRUN_NO_CGROUP is set)");
 }
 
+#[test]
+fn an_answer_of_before_the_last_pass_is_not_shown() {
+    let project = Project::new().procfile("[services.db]\nrun = \"{svc:db}\"\nready = { file = \"up\" }\n");
+    project.run(&["up", "-d", "--no-wait"]).code(0);
+    eventually("a failed probe", PATIENCE, || project.run(&["why", "db"]).stdout.contains("last probe answer").then_some(()));
+    project.write("up", "");
+    project.run(&["wait", "db"]).code(0);
+    project.run(&["why", "db"]).code(0).says("db is running and ready").says_not("last probe answer");
+    assert!(project.service("db")["reason"].is_null(), "{}", project.service("db"));
+    project.run(&["down"]).code(0);
+}
+
 /// Shows: top --tree.
 #[test]
 fn top_shows_each_process_below_its_service() {

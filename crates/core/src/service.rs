@@ -440,8 +440,9 @@ impl Service {
             Phase::Stopped { reason } => reason.map(|reason| reason.to_string()),
             Phase::Waiting | Phase::Initialising | Phase::Spawning => None,
             Phase::Live(live) => {
-                let answer = |tracker: &Option<ProbeTracker>| tracker.as_ref().and_then(ProbeTracker::answer).map(str::to_owned);
-                answer(&live.ready).or_else(|| answer(&live.alive).map(|text| format!("not alive: {text}")))
+                let ready = live.ready.as_ref().zip(self.spec.ready.as_ref()).and_then(|(tracker, spec)| tracker.reason(spec));
+                let alive = || live.alive.as_ref().and_then(ProbeTracker::answer).map(|text| format!("not alive: {text}"));
+                ready.or_else(alive)
             }
             Phase::Asleep { .. } => Some("starts with its first connection".to_owned()),
             Phase::BackingOff { why, .. } => Some(why.clone()),
