@@ -497,6 +497,19 @@ pub fn fetch_options(
     }
 }
 
+/// As [`fetch_options()`], for commands without options for it.
+#[must_use]
+pub fn fetch_options_by_environment(project: &Project, progress: Arc<dyn DownloadProgress>) -> FetchOptions {
+    fetch_options(project, is_offline(&project.env), project.env.get("DEVRUN_MIRROR").cloned(), progress)
+}
+
+/// As `up --offline` reads its variable.
+#[must_use]
+pub fn is_offline(env: &BTreeMap<String, String>) -> bool {
+    let value = env.get("DEVRUN_OFFLINE").map(|value| value.to_lowercase()).unwrap_or_default();
+    !["", "0", "n", "no", "f", "false", "off"].contains(&value.as_str())
+}
+
 /// Resolves names typed by a person.
 ///
 /// # Errors
