@@ -18,6 +18,7 @@ use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
+use devrun_config::PortPreference;
 use devrun_logs::LogFollower;
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Outcome, Status};
@@ -127,6 +128,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         let declared = read.document.declared_replicas(&read.facts);
         remembered_scale::set_by_up(&project.places, &wanted.scale, &declared, wanted.resets_scale)?;
     }
+    let usual_ports = if args.plan { usual_ports(&read)? } else { BTreeSet::new() };
     let advice = password_advice::of(&read);
     let launch_places = LaunchPlaces::new(&read.document, &read.plan);
     let mut plan = read.plan;
@@ -135,7 +137,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     }
     let targets = load::resolve(&plan, &args.services)?;
     if args.plan {
-        return plan::run(&project, &plan, &targets, args, &launch_places);
+        return plan::run(&project, &plan, &targets, args, &launch_places, &usual_ports);
     }
     let code_from = match &args.exit_code_from {
         Some(name) => load::resolve(&plan, std::slice::from_ref(name))?.into_iter().next(),
@@ -175,6 +177,13 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
     code
+}
+
+/// Ports that are a server's usual ones, in the place of which a start takes others: service and port name.
+fn usual_ports(read: &load::Read) -> Result<BTreeSet<(String, String)>, Failure> {
+    let wants = read.required_values()?.ports.into_iter();
+    let usual = wants.filter(|want| matches!(want.preference, PortPreference::Usual(_)));
+    Ok(usual.map(|want| (want.service, want.name)).collect())
 }
 
 /// `--timeout`, or `--wait-timeout` as compose has it.
