@@ -33,6 +33,7 @@ use crate::app::remembered_scale;
 use crate::app::shared_server::location;
 use crate::app::temporary_inside;
 use crate::app::temporary_plan;
+use crate::app::unknown_service::unknown_service;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
@@ -519,13 +520,12 @@ pub fn resolve(plan: &Plan, names: &[String]) -> Result<Vec<ServiceId>, Failure>
     for name in names {
         let found = plan.lookup(name);
         if found.is_empty() {
-            let known = plan.services.values().map(|spec| spec.service.to_string()).collect::<BTreeSet<_>>();
             if let Some((_, profiles)) = plan.inactive.iter().find(|(inactive, _)| inactive.as_str() == name) {
                 return Err(Failure::new(FailureKind::Config, format!("{name} is in the profile {}", profiles.join(", ")))
                     .help(format!("devrun --profile {} …", profiles.first().map_or("P", String::as_str))));
             }
-            return Err(Failure::new(FailureKind::Config, format!("unknown service or task {name:?}"))
-                .help(format!("the procfile has: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
+            let known = plan.services.values().map(|spec| spec.service.as_str());
+            return Err(unknown_service(name, "the procfile has", known));
         }
         ids.extend(found);
     }

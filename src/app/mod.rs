@@ -69,6 +69,7 @@ pub mod temporary_stack;
 pub mod trace_output;
 pub mod trust;
 pub mod unit;
+pub mod unknown_service;
 pub mod user_state;
 pub mod utf8_paths;
 pub mod viewer_command;

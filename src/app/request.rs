@@ -2,6 +2,7 @@
 
 use crate::app::load::{self, Project};
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::unknown_service::unknown_service;
 use crate::ui::ci;
 use crate::ui::exit_line;
 use crate::ui::progress::ProgressView;
@@ -21,9 +22,8 @@ pub fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<Se
             }
         }
         if found.len() == before {
-            let known: Vec<_> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
-            return Err(Failure::new(FailureKind::Config, format!("unknown service or task {name:?}"))
-                .help(format!("running under this supervisor: {}", known.join(", "))));
+            let known = snapshot.services.iter().map(|service| service.name.as_str());
+            return Err(unknown_service(name, "running under this supervisor", known));
         }
     }
     Ok(found)
