@@ -96,10 +96,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         }
         ids
     };
-    let tail = match args.tail.as_deref() {
-        None | Some("all") => None,
-        Some(text) => Some(text.parse::<usize>().map_err(|_| bad(format!("--tail {text}: no number"), "devrun logs -n 50"))?),
-    };
+    let tail = log_selection::tail(args.tail.as_deref(), "devrun logs -n 50")?;
     let time = |text: &Option<String>| text.as_deref().map(log_selection::moment).transpose();
     let query =
         LogQuery { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous, generation: None };
