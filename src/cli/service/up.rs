@@ -232,6 +232,7 @@ fn wipe(globals: &Globals, project: &Project, args: &UpArgs, term: Term) -> Resu
     if running {
         crate::app::stop_stack::stop(&project.places, term)?;
     }
+    crate::app::deletion::say_placed_kept(&read, |_| true);
     // The stop has written more: it is looked for again.
     crate::app::deletion::delete(project, &crate::app::deletion::doomed(project, &read, None)?)?;
     Ok(true)
