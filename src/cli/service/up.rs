@@ -500,12 +500,28 @@ impl Stack {
             // The table is what a script may want to read: data, so on stdout.
             let _gone = data(urls.trim_end());
         }
-        if outcome.failures.is_empty() && outcome.blocked.is_empty() {
-            for hint in hints {
-                say(format!("  {hint}"));
-            }
+        // What is being stopped is nothing to look at.
+        let stays = !self.options.rollback && !self.options.abort_on_failure;
+        let after_failure = if stays { after_failure(snapshot, outcome) } else { Vec::new() };
+        let hints: Vec<&str> = match after_failure.as_slice() {
+            [] if outcome.failures.is_empty() && outcome.blocked.is_empty() => hints.to_vec(),
+            after => after.iter().map(String::as_str).collect(),
+        };
+        for hint in hints {
+            say(format!("  {hint}"));
         }
     }
+}
+
+/// What to type next after a start of which a part runs.
+fn after_failure(snapshot: &Snapshot, outcome: &Outcome) -> Vec<String> {
+    let culprit = outcome.failures.first().map(|failed| failed.id.to_string());
+    let Some(culprit) = culprit.filter(|_| snapshot.services.iter().any(|service| service.state.is_live())) else {
+        return Vec::new();
+    };
+    let why = format!("devrun why {culprit}");
+    let width = why.len();
+    vec![format!("{why:width$}    what went wrong"), format!("{:width$}    what runs", "devrun ps")]
 }
 
 /// Ctrl-C while attached to a stack that was up.

@@ -121,6 +121,14 @@ impl Stack {
         shown.view.item(&item);
         match item {
             FeedItem::Settled { token, mut outcome } => {
+                if shown.interrupted.is_some() {
+                    // What was stopped before it was ready has not failed.
+                    outcome.failures.retain(|failed| failed.failure.kind != FailureKind::Cancelled);
+                    outcome.blocked.clear();
+                    if outcome.failures.is_empty() {
+                        return;
+                    }
+                }
                 password_advice::add(&mut outcome, &self.advice);
                 show_waiting(session, &mut shown.lines, &shown.view);
                 shown.view.clear();
