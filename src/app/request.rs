@@ -66,7 +66,9 @@ pub async fn settle_with(
         Settled::Gone(None) => Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
         Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => {
             if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
-                say(summary::failures(&outcome, term.err_color).trim_end());
+                // A supervisor that has nothing left to do may have ended.
+                let status = session.status().await.ok().flatten();
+                say(summary::failures(&outcome, status.as_ref().map(|status| &status.snapshot), term.err_color).trim_end());
                 ci::failures(&outcome);
             }
             if let Some(line) = exit_line::of_outcome(&outcome) {

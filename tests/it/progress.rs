@@ -177,3 +177,19 @@ fn an_attached_up_sums_up_its_own_start_only() {
     assert!(left.stdout.contains("stopping: restart"), "{left}");
     assert_eq!(left.stdout.matches("ready in").count(), 1, "{left}");
 }
+
+#[test]
+fn what_is_started_again_is_not_said_to_have_failed() {
+    let project = Project::new().procfile(
+        r#"
+        [services.crash]
+        run = "sh -c 'exit 3'"
+        restart = "always"
+        [services.fine]
+        run = "{svc:fine}"
+        "#,
+    );
+    let up = project.run(&["up", "-d"]).code(1).says("crash is restarting: exit 3 within moments");
+    drop(up.says_not("crash failed").says("devrun why crash"));
+    project.run(&["down"]).code(0);
+}

@@ -485,7 +485,7 @@ impl Stack {
 
     fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, hints: &[&str]) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
-            say(summary::failures(outcome, self.term.err_color).trim_end());
+            say(summary::failures(outcome, Some(snapshot), self.term.err_color).trim_end());
             ci::failures(outcome);
         }
         ci::step_summary(snapshot, times, outcome);
