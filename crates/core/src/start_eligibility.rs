@@ -51,7 +51,7 @@ impl Supervisor {
         }
         let (root, reason) = self.root_cause(&edge.on, target, edge.condition.as_str());
         match is_dispensable(target) {
-            true if is_useless_without(service, &edge.on) => DependencyStatus::Skipped { because: reason },
+            true if is_useless_without(&service.spec, &edge.on) => DependencyStatus::Skipped { because: reason },
             true => DependencyStatus::Satisfied,
             false => DependencyStatus::Unsatisfiable { root, reason },
         }
@@ -175,9 +175,10 @@ pub fn command_may_be_installed<'a, All: Iterator<Item = (&'a ServiceId, &'a Ser
     false
 }
 
-/// Whether a task is of no use without this dependency: it works on that server, or nothing rests on the task either. A
-/// service goes on without what is optional.
-fn is_useless_without(service: &Service, on: &ServiceId) -> bool {
-    let works_on = || service.spec.task.as_ref().is_some_and(|task| task.on.as_ref() == Some(on));
-    service.spec.kind == Kind::Task && (service.spec.optional || works_on())
+/// Whether a task is of no use without this dependency, where that is optional and absent: it works on that server, or nothing
+/// rests on the task either. A service goes on without what is optional.
+#[must_use]
+pub fn is_useless_without(spec: &ServiceSpec, on: &ServiceId) -> bool {
+    let works_on = || spec.task.as_ref().is_some_and(|task| task.on.as_ref() == Some(on));
+    spec.kind == Kind::Task && (spec.optional || works_on())
 }
