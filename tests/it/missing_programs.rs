@@ -35,6 +35,22 @@ fn a_program_that_is_missing_stops_nothing_that_runs() {
 }
 
 #[test]
+fn a_secret_is_kept_where_its_reader_could_not_be_started_again() {
+    let text = "[secrets]\ngenerate = [\"key\"]\n[services.api]\nrun = \"{svc:api}\"\nenv = { KEY = \"${secret.key}\" }\n";
+    let project = Project::new().procfile(text);
+    project.run(&["up", "-d"]).code(0);
+    let before = (project.read("secrets/infra/key"), project.service("api")["pid"].clone());
+    project.rewrite(&text.replace("{svc:api}", "no-such-program"));
+    let refused = project.run(&["secret", "rotate", "key"]).code(7).says("procfile.toml:4:7: api: ");
+    assert!(refused.last_line().contains("nothing was changed"), "{refused}");
+    assert_eq!((project.read("secrets/infra/key"), project.service("api")["pid"].clone()), before);
+    project.rewrite(text);
+    project.run(&["secret", "rotate", "key"]).code(0);
+    assert_ne!(project.read("secrets/infra/key"), before.0);
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn a_program_that_its_start_may_install_is_not_missing() {
     let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\n");
     project.run(&["up", "-d"]).code(0);
