@@ -147,20 +147,13 @@ pub async fn find_postgres(project: &Project, spec: &ServiceSpec, work: &Postgre
     }
     let mut notes = Vec::new();
     if let Launch::Recipe(recipe) = &spec.launch {
-        let mirror = load::environment().get("DEVRUN_MIRROR").cloned();
-        let options = load::fetch_options(project, is_offline(), mirror, Arc::new(Bars::new(term)));
+        let options = load::fetch_options_by_environment(project, Arc::new(Bars::new(term)));
         match devrun_store::fetch_program(&recipe.recipe, name, work.wanted(), &fits, &options).await? {
             Ok(program) => return Ok(program),
             Err(why) => notes = why,
         }
     }
     Err(missing(spec, work, &found, &notes))
-}
-
-/// As `up --offline` reads the variable.
-fn is_offline() -> bool {
-    let value = load::environment().get("DEVRUN_OFFLINE").cloned().unwrap_or_default().to_lowercase();
-    !["", "0", "n", "no", "f", "false", "off"].contains(&value.as_str())
 }
 
 fn missing(spec: &ServiceSpec, work: &PostgresWork, found: &[Program], notes: &[String]) -> Failure {
@@ -185,7 +178,7 @@ fn missing(spec: &ServiceSpec, work: &PostgresWork, found: &[Program], notes: &[
         reason = format!("{reason}; none could be fetched: {}", notes.join("; "));
     }
     let package = format!("apt-get install postgresql-client-{}", major(work.wanted()));
-    Failure::new(FailureKind::Binary, reason).help(match (work, is_offline()) {
+    Failure::new(FailureKind::Binary, reason).help(match (work, load::is_offline(&load::environment())) {
         (_, true) => format!("without DEVRUN_OFFLINE, devrun fetches it; or: {package}"),
         (PostgresWork::Dump { .. }, false) => {
             format!("{package}; or save the data directory: devrun backup {} --directory", spec.service)

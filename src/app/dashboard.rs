@@ -233,7 +233,7 @@ impl Owner {
     fn take_status(&mut self, status: devrun_model::feed::Status) {
         let before = self.board.selected;
         if let Some(outcome) = status.settled.as_ref().filter(|outcome| !outcome.failures.is_empty()) {
-            self.board.report = summary::failures(outcome, false).lines().map(str::to_owned).collect();
+            self.board.report = summary::failures(outcome, None, false).lines().map(str::to_owned).collect();
         }
         self.board.update(status);
         if self.board.selected != before {

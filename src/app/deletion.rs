@@ -110,6 +110,19 @@ pub fn lists(project: &Project, read: &Read, only: Option<&str>) -> Result<Vec<D
     Ok(found)
 }
 
+/// Says which volumes a deletion keeps, as they lie where the procfile says; `deletes` tells which classes it is about.
+pub fn say_placed_kept(read: &Read, deletes: impl Fn(VolumeClass) -> bool) {
+    for volume in read.plan.volumes.values() {
+        let is_kept = volume.placed && volume.class != VolumeClass::Source && deletes(volume.class);
+        if is_kept && volume.path.symlink_metadata().is_ok() {
+            let (class, name, path) = (word(volume.class), &volume.name, volume.path.display());
+            say(format!(
+                "kept: {class} volume {name} ({path}), as the procfile gives its path; to delete it: devrun clean --only {name}"
+            ));
+        }
+    }
+}
+
 /// Says what goes and how much, and asks.
 ///
 /// # Errors

@@ -33,6 +33,7 @@ use crate::app::remembered_scale;
 use crate::app::shared_server::location;
 use crate::app::temporary_inside;
 use crate::app::temporary_plan;
+use crate::app::unknown_service::unknown_service;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
@@ -497,6 +498,19 @@ pub fn fetch_options(
     }
 }
 
+/// As [`fetch_options()`], for commands without options for it.
+#[must_use]
+pub fn fetch_options_by_environment(project: &Project, progress: Arc<dyn DownloadProgress>) -> FetchOptions {
+    fetch_options(project, is_offline(&project.env), project.env.get("DEVRUN_MIRROR").cloned(), progress)
+}
+
+/// As `up --offline` reads its variable.
+#[must_use]
+pub fn is_offline(env: &BTreeMap<String, String>) -> bool {
+    let value = env.get("DEVRUN_OFFLINE").map(|value| value.to_lowercase()).unwrap_or_default();
+    !["", "0", "n", "no", "f", "false", "off"].contains(&value.as_str())
+}
+
 /// Resolves names typed by a person.
 ///
 /// # Errors
@@ -506,13 +520,12 @@ pub fn resolve(plan: &Plan, names: &[String]) -> Result<Vec<ServiceId>, Failure>
     for name in names {
         let found = plan.lookup(name);
         if found.is_empty() {
-            let known = plan.services.values().map(|spec| spec.service.to_string()).collect::<BTreeSet<_>>();
             if let Some((_, profiles)) = plan.inactive.iter().find(|(inactive, _)| inactive.as_str() == name) {
                 return Err(Failure::new(FailureKind::Config, format!("{name} is in the profile {}", profiles.join(", ")))
                     .help(format!("devrun --profile {} …", profiles.first().map_or("P", String::as_str))));
             }
-            return Err(Failure::new(FailureKind::Config, format!("unknown service or task {name:?}"))
-                .help(format!("the procfile has: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
+            let known = plan.services.values().map(|spec| spec.service.as_str());
+            return Err(unknown_service(name, "the procfile has", known));
         }
         ids.extend(found);
     }

@@ -28,6 +28,20 @@ pub fn known(project: &Project) -> Vec<ServiceId> {
     ids
 }
 
+/// The number of `--tail`; `None` for all.
+///
+/// # Errors
+/// `Config`, with an example of what to type.
+pub fn tail(text: Option<&str>, example: &str) -> Result<Option<usize>, Failure> {
+    match text {
+        None | Some("all") => Ok(None),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| Failure::new(FailureKind::Config, format!("--tail {text}: no number")).help(example)),
+    }
+}
+
 /// `10m` ago, or an RFC 3339 time, as microseconds since 1970.
 pub fn moment(text: &str) -> Result<i64, Failure> {
     if let Ok(ago) = duration::parse(text) {

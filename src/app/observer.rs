@@ -9,11 +9,12 @@ use std::sync::Arc;
 use devrun_model::feed::Status;
 use devrun_model::mask::Masker;
 use devrun_model::why::{Explanation, WhyFacts, explain};
-use devrun_model::{Failure, FailureKind, Plan, ServiceId, StateChange};
+use devrun_model::{Failure, Plan, ServiceId, StateChange};
 use devrun_runtime::engine::state_files::events_path;
 
 use crate::app::growing_file::GrowingFile;
 use crate::app::load::{self, Project, Wanted};
+use crate::app::unknown_service::unknown_service;
 use crate::globals::Globals;
 
 /// A stack as a viewer sees it.
@@ -108,11 +109,7 @@ impl Observer {
             events: &events,
             last_answer: answer.as_deref(),
         };
-        explain(name, &facts).ok_or_else(|| {
-            let known: std::collections::BTreeSet<&str> =
-                status.snapshot.services.iter().map(|one| one.service.as_str()).collect();
-            Failure::new(FailureKind::Config, format!("unknown service or task `{name}`"))
-                .help(format!("there are: {}", known.into_iter().collect::<Vec<_>>().join(", ")))
-        })
+        explain(name, &facts)
+            .ok_or_else(|| unknown_service(name, "there are", status.snapshot.services.iter().map(|one| one.service.as_str())))
     }
 }

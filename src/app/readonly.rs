@@ -104,7 +104,7 @@ pub fn one<'a>(plan: &'a Plan, name: &str) -> Result<&'a ServiceSpec, Failure> {
     let ids = load::resolve(plan, std::slice::from_ref(&name.to_owned()))?;
     ids.first()
         .and_then(|id| plan.services.get(id).map(std::sync::Arc::as_ref))
-        .ok_or_else(|| Failure::new(FailureKind::Config, format!("unknown service or task {name:?}")))
+        .ok_or_else(|| Failure::new(FailureKind::Config, format!("unknown service or task `{name}`")))
 }
 
 /// The address without its password.

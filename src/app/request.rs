@@ -2,6 +2,7 @@
 
 use crate::app::load::{self, Project};
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::unknown_service::unknown_service;
 use crate::ui::ci;
 use crate::ui::exit_line;
 use crate::ui::progress::ProgressView;
@@ -21,9 +22,8 @@ pub fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<Se
             }
         }
         if found.len() == before {
-            let known: Vec<_> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
-            return Err(Failure::new(FailureKind::Config, format!("unknown service or task {name:?}"))
-                .help(format!("running under this supervisor: {}", known.join(", "))));
+            let known = snapshot.services.iter().map(|service| service.name.as_str());
+            return Err(unknown_service(name, "running under this supervisor", known));
         }
     }
     Ok(found)
@@ -66,7 +66,9 @@ pub async fn settle_with(
         Settled::Gone(None) => Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
         Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => {
             if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
-                say(summary::failures(&outcome, term.err_color).trim_end());
+                // A supervisor that has nothing left to do may have ended.
+                let status = session.status().await.ok().flatten();
+                say(summary::failures(&outcome, status.as_ref().map(|status| &status.snapshot), term.err_color).trim_end());
                 ci::failures(&outcome);
             }
             if let Some(line) = exit_line::of_outcome(&outcome) {

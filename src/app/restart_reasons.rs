@@ -1,7 +1,10 @@
-//! Why services are stopped and started again, as lines among those of their logs: `logs -f` reads files only, and a log holds
-//! what the service wrote.
+//! Why services are stopped and started again, as lines among those of their logs: `logs` reads files only, and a log holds
+//! what the service wrote. Of the past, only restarts by `watch` are shown: all others leave a last line of their own.
 
-use devrun_logs::{LogLine, LogStream};
+use std::collections::VecDeque;
+
+use devrun_logs::{LogLine, LogQuery, LogStream};
+use devrun_model::why::is_file_restart;
 use devrun_model::{Paths, ServiceId, State, StateChange};
 use devrun_runtime::engine::state_files;
 
@@ -26,6 +29,20 @@ impl RestartReasons {
         let changes = self.events.lines().into_iter().filter_map(|line| serde_json::from_str::<StateChange>(&line).ok());
         changes.filter_map(|change| line(&change, followed)).collect()
     }
+}
+
+/// Restarts by `watch` that are over, oldest first.
+#[must_use]
+pub fn file_restarts(places: &Paths, ids: &[ServiceId], query: &LogQuery) -> VecDeque<LogLine> {
+    if query.previous || query.tail == Some(0) {
+        return VecDeque::new();
+    }
+    let changes = GrowingFile::new(&state_files::events_path(places)).lines();
+    let changes = changes.into_iter().filter_map(|line| serde_json::from_str::<StateChange>(&line).ok());
+    let is_asked = |line: &LogLine| {
+        query.since.is_none_or(|since| line.micros >= since) && query.until.is_none_or(|until| line.micros <= until)
+    };
+    changes.filter(is_file_restart).filter_map(|change| line(&change, ids)).filter(is_asked).collect()
 }
 
 fn line(change: &StateChange, followed: &[ServiceId]) -> Option<LogLine> {

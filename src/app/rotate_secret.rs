@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::ui::term::{Term, say};
 use devrun_config::RequiredSecret;
@@ -20,6 +21,7 @@ use devrun_runtime::recipes::{self, PasswordRotation};
 use devrun_runtime::{init, secrets};
 
 use crate::app::load::{self, Project, Purpose, Read, Wanted};
+use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::globals::Globals;
 
 /// Runs it.
@@ -72,6 +74,12 @@ pub fn run(globals: &Globals, project: &Project, want: &RequiredSecret, dir: &Pa
             return Err(Failure::new(FailureKind::Config, format!("{id}: {why}")).help(help));
         }
     }
+    // Who reads it is restarted, and one that could not be started again would be down for it.
+    let options = load::fetch_options_by_environment(project, Arc::new(devrun_store::NoDownloadProgress));
+    let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), BTreeSet::new());
+    let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
+    let restarts = |spec: &ServiceSpec| users.contains_key(&spec.id) && live.contains(spec.id.as_str());
+    missing_programs::refuse(runtime.block_on(check.missing(restarts))?, "nothing was changed")?;
     secrets::renew(dir, &want.name, want.length, || {
         volumes.iter().try_for_each(|(volume, so_far)| init::mark_password_pending(volume, &file, *so_far))
     })?;

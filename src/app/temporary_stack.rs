@@ -121,7 +121,7 @@ pub async fn with_temporary_stack(
         say(format!("pid {pid} ({command}) could not be ended"));
     }
     if !start.failures.is_empty() || !start.blocked.is_empty() {
-        say(summary::failures(&start, term.err_color).trim_end());
+        say(summary::failures(&start, None, term.err_color).trim_end());
         ci::failures(&start);
     }
     match error {

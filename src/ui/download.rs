@@ -1,6 +1,6 @@
 //! Download bars.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use devrun_model::ByteSize;
@@ -12,6 +12,15 @@ use super::term::{self, Term, say};
 
 /// The name of the line of a download among the live ones, which no service can have.
 const LINE: &str = " download";
+
+/// What shows downloads where progress is shown at all.
+#[must_use]
+pub fn progress(term: Term) -> Arc<dyn DownloadProgress> {
+    match term.progress {
+        term::Progress::Tty | term::Progress::Plain => Arc::new(Bars::new(term)),
+        term::Progress::Json | term::Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
+    }
+}
 
 /// One bar at a time on a terminal; a line at the beginning and at the end elsewhere.
 pub struct Bars {

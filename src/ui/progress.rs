@@ -192,6 +192,7 @@ impl ProgressView {
                     || state == State::BackingOff
                     || state == State::Running && is_task;
                 let code = match (state, health) {
+                    (State::Stopping, _) => "33",
                     (State::Failed | State::Blocked, _) | (_, Health::Unhealthy) => "31",
                     (State::Running, _) if is_task => "33",
                     (State::Running | State::Completed, _) => "32",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use devrun_model::duration::human;
 use devrun_model::feed::StopReport;
 use devrun_model::feed::{FailedService, Outcome};
-use devrun_model::{Plan, Snapshot, State};
+use devrun_model::{Plan, ServiceId, Snapshot, State};
 
 use super::start_times::StartTimes;
 use super::table;
@@ -43,6 +43,9 @@ pub fn ready(plan: &Plan, snapshot: &Snapshot, times: &StartTimes, total: Durati
         return format!("{done} {running} {services} {are} running");
     }
     let stopped = stopped.map(|stopped| format!("; {stopped}")).unwrap_or_default();
+    let backing_off = snapshot.services.iter().filter(|service| service.state == State::BackingOff);
+    let restarting = listed("restarting:", backing_off.map(|service| service.name.as_str()));
+    let stopped = stopped + &restarting.map(|restarting| format!("; {restarting}")).unwrap_or_default();
     match times.slowest(&plan.services) {
         Some((name, own)) => format!("ready in {} (slowest: {name} {}){stopped}", human(total), human(own)),
         None => format!("ready in {}{stopped}", human(total)),
@@ -64,12 +67,25 @@ fn listed<'a>(verb: &str, names: impl Iterator<Item = &'a str>) -> Option<String
     Some(if others.is_empty() { format!("{verb} {last}") } else { format!("{verb} {} and {last}", others.join(", ")) })
 }
 
-/// Culprits with everything known about them, then who was blocked.
+/// Whether its policy starts a service again that has failed a start.
 #[must_use]
-pub fn failures(outcome: &Outcome, color: bool) -> String {
+pub fn is_restarting(snapshot: &Snapshot, id: &ServiceId) -> bool {
+    snapshot.services.iter().any(|service| {
+        let comes_up = service.state == State::BackingOff || service.restarts > 0 && service.state.is_live();
+        service.name == id.as_str() && comes_up
+    })
+}
+
+/// Culprits with everything known about them, then who was blocked. `snapshot`: what runs after it, where it is known.
+#[must_use]
+pub fn failures(outcome: &Outcome, snapshot: Option<&Snapshot>, color: bool) -> String {
     let mut out = String::new();
     for FailedService { id, failure, last_answer, log } in &outcome.failures {
-        out.push_str(&format!("{} {}\n", paint(color, "31;1", format!("{id} failed:")), safe(&failure.reason)));
+        let head = match snapshot.is_some_and(|snapshot| is_restarting(snapshot, id)) {
+            true => paint(color, "33;1", format!("{id} is restarting:")),
+            false => paint(color, "31;1", format!("{id} failed:")),
+        };
+        out.push_str(&format!("{head} {}\n", safe(&failure.reason)));
         if let Some(answer) = last_answer.as_ref().filter(|answer| !failure.reason.contains(answer.as_str())) {
             out.push_str(&format!("  last probe: {}\n", safe(answer)));
         }

@@ -386,11 +386,32 @@ fn routes_are_shown_and_asked() {
         let host = row["host"].as_str().unwrap_or("127.0.0.1");
         assert!(row["url"].as_str().is_some_and(|url| url.starts_with(&format!("http://{host}:"))), "{row}");
     }
+    project.run(&["routes", "--check"]).code(0).says_not("any HTTP answer counts");
     // A service cannot pretend to be another, nor can anybody learn from outside which one answers.
     assert!(!get(project.port("front"), "/api/x", "").to_lowercase().contains("x-devrun-service"));
     project.run(&["stop", "api"]).code(0);
     let failed = project.run(&["routes", "--check"]).code(1).says("api did not answer");
     assert!(failed.last_line().contains("3 of 9 routes"), "{failed}");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn a_404_of_a_service_is_an_answer_and_said_to_be_one() {
+    let project = Project::new().procfile(
+        r#"
+        [services.web]
+        run = "python3 -m http.server $PORT --bind 127.0.0.1"
+        port = "auto"
+        [services.front]
+        use = "gateway"
+        port = "auto"
+        depends_on = ["web"]
+        routes = { "/absent/*" = "web" }
+        "#,
+    );
+    project.run(&["up", "-d"]).code(0);
+    let asked = project.run(&["routes", "--check"]).code(0).says("any HTTP answer counts");
+    drop(asked.says("404 is what web says to GET http://127.0.0.1:"));
     project.run(&["down"]).code(0);
 }
 

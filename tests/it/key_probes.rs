@@ -350,3 +350,31 @@ fn inspect_tells_the_history_of_the_probe() {
     eventually("a pass", PATIENCE, || probes(&project).iter().any(|one| one["passed"] == true).then_some(()));
     assert!(probes(&project).iter().all(|one| one["took_ms"].as_f64().is_some()));
 }
+
+#[test]
+fn an_unhealthy_service_that_others_wait_for_is_probed_as_at_its_start() {
+    let project = Project::new().procfile(
+        r#"
+        [services.db]
+        run = "{svc:db}"
+        ready = { cmd = "echo x >> attempts; test -f up", interval = "10s", retries = 1 }
+        [services.api]
+        run = "{svc:api}"
+        depends_on = ["db"]
+        "#,
+    );
+    project.write("up", "");
+    project.run(&["up", "-d"]).code(0);
+    std::fs::remove_file(project.path("up")).expect("it is there");
+    eventually("db is unhealthy", PATIENCE, || (project.service("db")["health"] == "unhealthy").then_some(()));
+    let attempts = || project.read("attempts").lines().count();
+    let restart = project.start(&["restart", "api"]);
+    project.wait_state("api", "waiting");
+    let before = attempts();
+    // By the interval it would take a minute.
+    eventually("it is probed often", PATIENCE, || (attempts() > before + 6).then_some(()));
+    project.write("up", "");
+    restart.outcome().code(0).says("waiting for db (healthy)");
+    assert_eq!(project.service("db")["health"], "healthy");
+    project.run(&["down"]).code(0);
+}

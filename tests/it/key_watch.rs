@@ -144,6 +144,29 @@ fn files_are_polled_where_the_system_has_no_watches_left_and_a_line_says_so() {
 }
 
 #[test]
+fn a_restart_by_watch_is_named_afterwards() {
+    let project = Project::new().procfile("[services.api]\nrun = \"sh -c 'echo began; exec {svc:api}'\"\nwatch = [\"app.py\"]\n");
+    project.write("app.py", "1");
+    project.run(&["up", "-d"]).code(0);
+    let pid = project.service("api")["pid"].as_i64().expect("a pid");
+    project.write("app.py", "22");
+    let _pid = restarted(&project, "api", pid);
+    project.run(&["why", "api"]).code(0).says("app.py changed");
+    let lines: Vec<String> = eventually("the second start's line", PATIENCE, || {
+        let logs = project.run(&["logs", "api"]).code(0);
+        (logs.stdout.matches("began").count() == 2).then(|| logs.stdout.lines().map(str::to_owned).collect())
+    });
+    let place = |text: &str| lines.iter().position(|line| line.contains(text));
+    let (changed, last) = (place("api * stopping: app.py changed"), lines.iter().rposition(|line| line.contains("began")));
+    assert!(changed.is_some() && place("began") < changed && changed < last, "{lines:?}");
+    assert_eq!(project.run(&["logs", "api", "-n", "1"]).stdout.lines().count(), 1, "what came before is no part of it");
+    assert!(!project.run(&["logs", "api", "--no-prefix"]).stdout.contains("app.py"));
+    let changed = project.run(&["logs", "api", "--json"]).json_lines();
+    assert!(changed.iter().any(|line| line["stream"] == "devrun" && line["line"] == "stopping: app.py changed"), "{changed:?}");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn whoever_watches_is_told_why_a_service_restarts() {
     let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\nwatch = [\"app.py\"]\n");
     project.write("app.py", "1");

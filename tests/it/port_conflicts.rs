@@ -36,6 +36,22 @@ fn every_fixed_port_is_looked_at_before_anything_is_started() {
 }
 
 #[test]
+fn a_plan_names_the_ports_that_are_taken_and_their_holders() {
+    let stranger = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = stranger.local_addr().expect("bound").port();
+    let text =
+        format!("[services.web]\nrun = \"{{svc:web}} --listen $PORT\"\nport = {port}\n[services.free]\nrun = \"{{svc:free}}\"\n");
+    let project = Project::new().procfile(&text);
+    let plan = project.run(&["up", "--plan"]).code(0).says("start  web").says(&format!("web: port {port} is held by"));
+    drop(plan.says(&format!("kill {}", std::process::id())).says("--ports auto"));
+    project.run(&["up", "--plan", "free"]).code(0).says_not("is held by");
+    drop(stranger);
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["up", "--plan"]).code(0).says("keep").says_not("is held by");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn a_port_of_ones_own_other_stack_is_named_with_the_command_that_stops_it() {
     let port = free_port();
     let text = format!("[project]\nname = \"blog\"\n[services.db]\nrun = \"{{svc:db}} --listen $PORT\"\nport = {port}\n");

@@ -36,6 +36,40 @@ fn what_runs_for_long_is_mentioned_with_its_last_line() {
 }
 
 #[test]
+fn what_ctrl_c_stops_before_the_start_is_over_has_not_failed() {
+    let project = Project::new().procfile(
+        r#"
+        [services.fine]
+        run = "{svc:fine} --listen $PORT"
+        port = "auto"
+        [services.slow]
+        run = "{svc:slow}"
+        ready = { file = "never" }
+        [services.later]
+        run = "{svc:later}"
+        depends_on = ["slow"]
+        "#,
+    );
+    let mut terminal = project.terminal(&["up"]);
+    terminal.wait_for("healthy after");
+    terminal.interrupt();
+    let outcome = terminal.outcome().code(130).says("STOPPED AFTER").says_not("failed:");
+    drop(outcome.says_not("stopped before the start was over"));
+}
+
+#[test]
+fn an_attached_start_of_which_a_part_runs_says_what_to_type_next() {
+    let project = Project::new().procfile("[services.dead]\nrun = \"sh -c 'exit 4'\"\n[services.fine]\nrun = \"{svc:fine}\"\n");
+    let mut up = project.start(&["up"]);
+    up.wait_for("devrun why dead    what went wrong");
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    drop(up.outcome());
+    // Where nothing runs there is nothing to look at.
+    let alone = Project::new().procfile("[services.dead]\nrun = \"sh -c 'exit 4'\"\n");
+    alone.run(&["up"]).code(1).says("dead  failed: exit 4").says_not("devrun why");
+}
+
+#[test]
 fn live_lines_have_a_timer_on_what_runs() {
     let project = Project::new().procfile(
         r#"
@@ -142,4 +176,20 @@ fn an_attached_up_sums_up_its_own_start_only() {
     let left = first.outcome();
     assert!(left.stdout.contains("stopping: restart"), "{left}");
     assert_eq!(left.stdout.matches("ready in").count(), 1, "{left}");
+}
+
+#[test]
+fn what_is_started_again_is_not_said_to_have_failed() {
+    let project = Project::new().procfile(
+        r#"
+        [services.crash]
+        run = "sh -c 'exit 3'"
+        restart = "always"
+        [services.fine]
+        run = "{svc:fine}"
+        "#,
+    );
+    let up = project.run(&["up", "-d"]).code(1).says("crash is restarting: exit 3 within moments");
+    drop(up.says_not("crash failed").says("devrun why crash"));
+    project.run(&["down"]).code(0);
 }

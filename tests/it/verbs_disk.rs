@@ -49,6 +49,17 @@ fn clean_asks_says_what_goes_and_never_touches_what_is_yours() {
     project.run(&["clean", "--yes"]).code(0).says("nothing to delete");
 }
 
+#[test]
+fn what_a_deletion_keeps_for_its_path_is_named() {
+    let project = used();
+    let kept = format!("kept: persistent volume media ({})", project.path("media").display());
+    project.run(&["down", "--volumes"]).code(0).says(&kept).says("devrun clean --only media").says_not("volume code");
+    project.run(&["clean", "--yes"]).code(0).says(&kept).says_not("volume code");
+    project.run(&["clean", "--only", "cache", "--yes"]).code(0).says_not("kept: ");
+    project.run(&["clean", "--only", "persistent", "--yes"]).code(0).says(&kept);
+    project.run(&["clean", "--only", "media", "--yes"]).code(0).says_not("kept: ");
+}
+
 /// Shows: clean --only, volume.class.
 #[test]
 fn clean_only_takes_a_class_or_one_volume() {

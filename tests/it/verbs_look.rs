@@ -45,7 +45,7 @@ fn keys(value: &Value) -> Vec<&str> {
     keys
 }
 
-/// Shows: events, events --since.
+/// Shows: events, events --since, events --tail.
 #[test]
 fn events_have_the_keys_of_the_contract_and_outlive_the_stack() {
     let project = up(STACK);
@@ -69,6 +69,11 @@ fn events_have_the_keys_of_the_contract_and_outlive_the_stack() {
     let last = events.last().and_then(|event| event["ts"].as_str()).expect("a stamp").to_owned();
     assert!(!project.run(&["events", "--since", &last]).code(0).stdout.is_empty(), "the last one is not before itself");
     project.run(&["events", "--since", "soon"]).code(2);
+    // The same words as those of `logs`.
+    let newest = project.run(&["events", "--json", "-n", "2"]).code(0).json_lines();
+    assert_eq!(newest, events[events.len() - 2..]);
+    assert_eq!(project.run(&["events", "--json", "--tail", "all"]).code(0).json_lines(), events);
+    project.run(&["events", "-n", "few"]).code(2).says("--tail few: no number");
 }
 
 #[test]

@@ -32,6 +32,24 @@ fn why_follows_what_is_waited_for_to_the_root() {
     project.nothing_left();
 }
 
+#[test]
+fn a_misspelt_service_is_answered_with_the_nearest_one() {
+    let project = Project::new().procfile("[services.cache]\nrun = \"{svc:cache}\"\n[services.web]\nrun = \"{svc:web}\"\n");
+    let commands = ["up", "logs", "wait", "why", "ps", "inspect", "restart", "stop", "exec"];
+    for round in ["with the stack down", "with the stack up"] {
+        for command in commands {
+            if round == "with the stack down" && matches!(command, "wait" | "ps" | "restart" | "stop" | "exec") {
+                continue;
+            }
+            let words: &[&str] = if command == "exec" { &["exec", "cahe", "--", "true"] } else { &[command, "cahe"] };
+            let asked = project.run(words).code(2).says("unknown service or task `cahe`");
+            drop(asked.says("did you mean `cache`?"));
+        }
+        project.run(&["up", "-d"]).code(0);
+    }
+    project.run(&["down"]).code(0);
+}
+
 /// Shows: resources, resources --json.
 #[test]
 fn resources_are_summed_and_what_is_enforced_is_said() {
@@ -56,6 +74,18 @@ fn resources_are_summed_and_what_is_enforced_is_said() {
     off.run(&["resources"]).code(0).says("memory: not enforced (DEVRUN_NO_CGROUP is set)");
 }
 
+#[test]
+fn an_answer_of_before_the_last_pass_is_not_shown() {
+    let project = Project::new().procfile("[services.db]\nrun = \"{svc:db}\"\nready = { file = \"up\" }\n");
+    project.run(&["up", "-d", "--no-wait"]).code(0);
+    eventually("a failed probe", PATIENCE, || project.run(&["why", "db"]).stdout.contains("last probe answer").then_some(()));
+    project.write("up", "");
+    project.run(&["wait", "db"]).code(0);
+    project.run(&["why", "db"]).code(0).says("db is running and ready").says_not("last probe answer");
+    assert!(project.service("db")["reason"].is_null(), "{}", project.service("db"));
+    project.run(&["down"]).code(0);
+}
+
 /// Shows: top --tree.
 #[test]
 fn top_shows_each_process_below_its_service() {
@@ -63,7 +93,7 @@ fn top_shows_each_process_below_its_service() {
     project.run(&["up", "-d"]).code(0);
     let named = project.run(&["top", "b", "--once", "--json"]).code(0).json();
     assert_eq!(named["services"].as_array().map(|all| (all.len(), all[0]["name"].clone())), Some((1, "b".into())), "{named:#}");
-    project.run(&["top", "c", "--once"]).code(2).says("unknown service or task \"c\"");
+    project.run(&["top", "c", "--once"]).code(2).says("unknown service or task `c`");
     let found = eventually("three processes", PATIENCE, || {
         let json = project.run(&["top", "--once", "--json", "--tree"]).code(0).json();
         (json["services"][0]["tree"].as_array().map(Vec::len) == Some(3)).then_some(json)

@@ -217,8 +217,8 @@ impl World<'_> {
                     self.probe(now, &key, core.spec(id));
                 }
             }
-            // Its probes go on with another login.
-            Action::UpdateSpec(..) | Action::RestorePrevious(..) => {}
+            // Its probes go on, with another login or at another pace.
+            Action::UpdateSpec(..) | Action::RestorePrevious(..) | Action::SetProbePace(..) => {}
             Action::StopProbes(id, g) => {
                 self.probing.remove(&(id.clone(), *g));
             }

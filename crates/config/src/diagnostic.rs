@@ -207,7 +207,7 @@ impl Report {
     }
 }
 
-fn place(text: &Text, span: Span) -> String {
+pub(crate) fn place(text: &Text, span: Span) -> String {
     if text.layer {
         return printable(&text.name);
     }

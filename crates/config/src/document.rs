@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::absolute_path::absolute;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, place};
 use super::source_map::{Sources, Span};
 use super::template::{self, Name, Part};
 use super::toml_node::{Table, TomlNode, TomlValue, get};
@@ -83,6 +83,16 @@ impl Document {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where a service or task says what it runs, as `FILE:LINE:COLUMN`; `None` where no file does.
+    #[must_use]
+    pub fn launch_place(&self, service: &str) -> Option<String> {
+        let mut tables = ["services", "tasks"].into_iter().filter_map(|section| get(&self.tree, section)?.table());
+        let table = tables.find_map(|table| get(table, service))?.table()?;
+        let node = ["use", "run"].into_iter().find_map(|key| get(table, key))?;
+        let text = self.sources.get(node.span.file).filter(|text| !text.layer)?;
+        Some(place(text, node.span))
     }
 
     /// The file of a recipe, where `use` names one.

@@ -87,6 +87,9 @@ fn split_service(what: &str) -> (&str, String) {
     }
 }
 
+/// How the text of a `build` begins that is made of the steps of an image.
+pub(crate) const PROPOSED: &str = "proposed from ";
+
 /// Reports of up to this many lines are printed whole.
 const SHORT: usize = 30;
 
@@ -153,11 +156,14 @@ impl ConversionReport {
         format!("{}{all}", self.by_hand())
     }
     fn by_hand(&self) -> String {
-        let listening = self.must_listen();
-        if listening.is_empty() {
-            return String::new();
-        }
-        format!("by hand: the program must listen on $PORT: {}\n", listening.join(", "))
+        let line = |what: &str, services: Vec<String>| match services.as_slice() {
+            [] => String::new(),
+            services => format!("by hand: {what}: {}\n", services.join(", ")),
+        };
+        let proposed = self.lines.iter().filter(|line| line.outcome == KeyOutcome::Mapped && line.text.starts_with(PROPOSED));
+        let proposed = proposed.map(|line| format!("{} ({})", split_service(&line.what).0, self.place(line.at))).collect();
+        line("the program must listen on $PORT", self.must_listen())
+            + &line("look at the proposed `build`, which `devrun build` runs", proposed)
     }
     /// The report as it is read first: what must be done by hand, then what did not come along and what was dropped, each finding
     /// once for all the services it concerns. What was mapped stands in the procfile.
@@ -235,6 +241,15 @@ mod tests {
         let text = report.render(&[KeyOutcome::Mapped]);
         assert_eq!(text.lines().count(), 1);
         assert_eq!(text, "c.yml:1: mapped: services.a\\nc.yml:9: mapped: x: y\\r\\nc.yml:9: mapped: forged\\u{2028}\\u{1b}[0m\n");
+    }
+
+    #[test]
+    fn a_proposed_build_is_mapped_and_to_be_looked_at() {
+        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], lines: Vec::new() };
+        report.mapped(at(3), "services.api.build", format!("{PROPOSED}its Dockerfile: build = \"make\""));
+        report.mapped(at(4), "services.web.build", "stands on nginx:1: the recipe `nginx`");
+        assert_eq!(report.brief(), "by hand: look at the proposed `build`, which `devrun build` runs: api (c.yml:3)\n");
+        assert_eq!(report.summary(), "2 mapped, 0 dropped, 0 not mapped");
     }
 
     #[test]

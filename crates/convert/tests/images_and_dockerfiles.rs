@@ -162,7 +162,7 @@ fn build_steps_become_a_proposed_build() {
     has(&converted, &["services", "n", "ready", "interval"], "5s");
     has(&converted, &["services", "p", "build"], "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt");
     has(&converted, &["services", "p", "run"], "bash run.sh serve");
-    says(&converted, KeyOutcome::NotMapped, "services.api.build: proposed from the RUN lines");
+    says(&converted, KeyOutcome::Mapped, "services.api.build: proposed from the RUN lines");
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub enum Action {
     CheckUse(ServiceId, Generation),
     /// Begin probing (readiness and liveness) this generation.
     StartProbes(ServiceId, Generation),
+    /// Probe readiness at the pace of a start (`true`), as others wait for a service that is unhealthy, or each `interval` again.
+    SetProbePace(ServiceId, Generation, bool),
     /// The definition of this generation was replaced by one that it already runs by: look at it with that one's login.
     UpdateSpec(ServiceId, Generation),
     /// The process that a restart was to replace is the service's own again, as the next one did not come up.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions};
+use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions, why};
 
 use super::action::{Action, StartOutcome};
 use super::definition_diff;
@@ -343,7 +343,7 @@ impl Supervisor {
             let mut set = BTreeSet::from([id.clone()]);
             self.add_dependents(&mut set, false);
             for one in set.clone() {
-                self.restart_service(&one, false, &format!("{path} changed"), &set, out);
+                self.restart_service(&one, false, &why::file_changed(path), &set, out);
             }
         }
     }

@@ -60,6 +60,15 @@ impl ProbeTracker {
     pub fn answer(&self) -> Option<&str> {
         self.answer.as_deref()
     }
+    /// The last answer, and where it has not made it unhealthy, how far it is from that.
+    #[must_use]
+    pub fn reason(&self, spec: &ReadySpec) -> Option<String> {
+        let answer = self.answer.as_ref()?;
+        Some(match self.health() {
+            Health::Healthy => format!("probe failed {} of {} times: {answer}", self.failures, spec.retries.max(1)),
+            _ => answer.clone(),
+        })
+    }
     /// The word for `ps`.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -134,6 +143,23 @@ mod tests {
         ] {
             assert_eq!(run(&spec, &answers), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_failure_that_does_not_count_yet_is_told_as_such_until_the_next_pass() {
+        let spec = spec(0, 1, 3);
+        let mut tracker = ProbeTracker::new(&spec, Tick::ZERO);
+        tracker.failed(&spec, Tick::ms(1), "refused".to_owned());
+        assert_eq!(tracker.reason(&spec).as_deref(), Some("refused"), "while it starts");
+        tracker.passed(Tick::ms(5));
+        assert_eq!(tracker.reason(&spec), None);
+        tracker.failed(&spec, Tick::ms(1000), "503".to_owned());
+        assert_eq!(tracker.reason(&spec).as_deref(), Some("probe failed 1 of 3 times: 503"));
+        tracker.failed(&spec, Tick::ms(2000), "503".to_owned());
+        tracker.failed(&spec, Tick::ms(3000), "503".to_owned());
+        assert_eq!(tracker.reason(&spec).as_deref(), Some("503"), "unhealthy");
+        tracker.passed(Tick::ms(4000));
+        assert_eq!(tracker.reason(&spec), None);
     }
 
     #[test]

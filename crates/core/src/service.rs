@@ -114,6 +114,8 @@ pub(super) struct LiveProcess {
     pub alive: Option<ProbeTracker>,
     /// Its leader has ended; see [`super::event::Event::ExitHeld`].
     pub is_exit_held: bool,
+    /// It is probed at the pace of a start, as others wait for it.
+    pub is_probed_often: bool,
 }
 
 impl LiveProcess {
@@ -121,7 +123,14 @@ impl LiveProcess {
         // A task is ready when it is done; probing it means nothing.
         let service = spec.kind == Kind::Service;
         let tracker = |ready: &Option<_>| ready.as_ref().filter(|_| service).map(|ready| ProbeTracker::new(ready, now));
-        Self { pid, spawned_at: now, ready: tracker(&spec.ready), alive: tracker(&spec.alive), is_exit_held: false }
+        Self {
+            pid,
+            spawned_at: now,
+            ready: tracker(&spec.ready),
+            alive: tracker(&spec.alive),
+            is_exit_held: false,
+            is_probed_often: false,
+        }
     }
     /// Whether its leader lives, as far as is known.
     pub(crate) fn has_leader(&self) -> bool {
@@ -431,8 +440,9 @@ impl Service {
             Phase::Stopped { reason } => reason.map(|reason| reason.to_string()),
             Phase::Waiting | Phase::Initialising | Phase::Spawning => None,
             Phase::Live(live) => {
-                let answer = |tracker: &Option<ProbeTracker>| tracker.as_ref().and_then(ProbeTracker::answer).map(str::to_owned);
-                answer(&live.ready).or_else(|| answer(&live.alive).map(|text| format!("not alive: {text}")))
+                let ready = live.ready.as_ref().zip(self.spec.ready.as_ref()).and_then(|(tracker, spec)| tracker.reason(spec));
+                let alive = || live.alive.as_ref().and_then(ProbeTracker::answer).map(|text| format!("not alive: {text}"));
+                ready.or_else(alive)
             }
             Phase::Asleep { .. } => Some("starts with its first connection".to_owned()),
             Phase::BackingOff { why, .. } => Some(why.clone()),

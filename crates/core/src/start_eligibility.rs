@@ -51,7 +51,7 @@ impl Supervisor {
         }
         let (root, reason) = self.root_cause(&edge.on, target, edge.condition.as_str());
         match is_dispensable(target) {
-            true if is_useless_without(service, &edge.on) => DependencyStatus::Skipped { because: reason },
+            true if is_useless_without(&service.spec, &edge.on) => DependencyStatus::Skipped { because: reason },
             true => DependencyStatus::Satisfied,
             false => DependencyStatus::Unsatisfiable { root, reason },
         }
@@ -139,32 +139,46 @@ impl Supervisor {
         missing
     }
 
-    /// Whether something that the start of this service waits for may install the command whose first word is `word`: a task, a
-    /// `pre_start` or a build that this start runs (`to_build`), of its own or of what it waits for, by any chain of edges and of
-    /// numbered tiers. A file of the project may also be written by a service, such as a compiler that watches.
+    /// As [`command_may_be_installed`], by the definitions that the services start with.
     #[must_use]
     pub fn command_may_be_installed(&self, id: &ServiceId, word: &str, to_build: &BTreeSet<ServiceId>) -> bool {
-        let mut seen = BTreeSet::from([id]);
-        let mut waited_for = vec![id];
-        while let Some(next) = waited_for.pop() {
-            let Some(spec) = self.spec(next) else { continue };
-            let is_file_of_another = next != id && word.contains('/');
-            let is_task = next != id && spec.kind == Kind::Task;
-            if is_file_of_another || is_task || spec.pre_start.is_some() || to_build.contains(next) {
-                return true;
-            }
-            let edges = spec.depends_on.iter().map(|edge| &edge.on);
-            let is_lower = |other: &ServiceSpec| other.tier.is_some_and(|tier| spec.tier.is_some_and(|own| tier < own));
-            let lower = self.services.iter().filter(|(_, other)| is_lower(&other.spec)).map(|(other, _)| other);
-            waited_for.extend(edges.chain(lower).filter(|other| seen.insert(other)));
-        }
-        false
+        let all = || self.services.iter().map(|(id, service)| (id, service.spec.as_ref()));
+        command_may_be_installed(id, word, to_build, |id| self.spec(id).map(AsRef::as_ref), all)
     }
 }
 
-/// Whether a task is of no use without this dependency: it works on that server, or nothing rests on the task either. A
-/// service goes on without what is optional.
-fn is_useless_without(service: &Service, on: &ServiceId) -> bool {
-    let works_on = || service.spec.task.as_ref().is_some_and(|task| task.on.as_ref() == Some(on));
-    service.spec.kind == Kind::Task && (service.spec.optional || works_on())
+/// Whether something that the start of a service waits for may install the command whose first word is `word`: a task, a
+/// `pre_start` or a build that this start runs (`to_build`), of its own or of what it waits for, by any chain of edges and of
+/// numbered tiers. A file of the project may also be written by a service, such as a compiler that watches.
+#[must_use]
+pub fn command_may_be_installed<'a, All: Iterator<Item = (&'a ServiceId, &'a ServiceSpec)>>(
+    id: &'a ServiceId,
+    word: &str,
+    to_build: &BTreeSet<ServiceId>,
+    spec_of: impl Fn(&ServiceId) -> Option<&'a ServiceSpec>,
+    all: impl Fn() -> All,
+) -> bool {
+    let mut seen = BTreeSet::from([id]);
+    let mut waited_for = vec![id];
+    while let Some(next) = waited_for.pop() {
+        let Some(spec) = spec_of(next) else { continue };
+        let is_file_of_another = next != id && word.contains('/');
+        let is_task = next != id && spec.kind == Kind::Task;
+        if is_file_of_another || is_task || spec.pre_start.is_some() || to_build.contains(next) {
+            return true;
+        }
+        let edges = spec.depends_on.iter().map(|edge| &edge.on);
+        let is_lower = |other: &ServiceSpec| other.tier.is_some_and(|tier| spec.tier.is_some_and(|own| tier < own));
+        let lower = all().filter(|(_, other)| is_lower(other)).map(|(other, _)| other);
+        waited_for.extend(edges.chain(lower).filter(|other| seen.insert(other)));
+    }
+    false
+}
+
+/// Whether a task is of no use without this dependency, where that is optional and absent: it works on that server, or nothing
+/// rests on the task either. A service goes on without what is optional.
+#[must_use]
+pub fn is_useless_without(spec: &ServiceSpec, on: &ServiceId) -> bool {
+    let works_on = || spec.task.as_ref().is_some_and(|task| task.on.as_ref() == Some(on));
+    spec.kind == Kind::Task && (spec.optional || works_on())
 }

@@ -189,7 +189,9 @@ impl Supervisor {
     /// Publishes every change of a shown state or health since the last step.
     fn publish(&mut self, out: &mut Vec<Action>) {
         self.refresh_index();
-        for id in std::mem::take(&mut self.services.to_publish) {
+        let changed = std::mem::take(&mut self.services.to_publish);
+        self.update_probe_paces(&changed, out);
+        for id in changed {
             let Some(shown) = self.services.get(&id).map(|service| service.displayed_state(self.services.is_awaiting_fetch(&id)))
             else {
                 continue;

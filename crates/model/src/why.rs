@@ -10,6 +10,8 @@ use crate::{Health, Kind, Plan, ServiceId, ServiceStatus, Snapshot, State, State
 
 /// Restarts that are named at most.
 const RESTARTS: usize = 5;
+/// The end of the reason of a restart by `watch`.
+const CHANGED: &str = " changed";
 
 /// What is known of a stack.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +70,7 @@ pub struct Cause {
     pub text: String,
 }
 
-/// One stop or restart that was not asked for by hand.
+/// One end or restart that was not asked for by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestartRecord {
     /// When (RFC 3339, UTC).
@@ -202,7 +204,9 @@ fn chain(status: &ServiceStatus, facts: &WhyFacts<'_>, seen: &mut BTreeSet<Strin
 fn restarts(status: &ServiceStatus, events: &[StateChange]) -> Vec<RestartRecord> {
     let ours = events.iter().filter(|event| event.service == status.service && event.replica == status.replica);
     let mut found: Vec<RestartRecord> = ours
-        .filter(|event| event.to == State::BackingOff || event.to == State::Failed && event.from != State::Failed)
+        .filter(|event| {
+            event.to == State::BackingOff || event.to == State::Failed && event.from != State::Failed || is_file_restart(event)
+        })
         .map(|event| RestartRecord {
             ts: event.ts.clone(),
             reason: match (&event.reason, event.exit_code) {
@@ -215,6 +219,19 @@ fn restarts(status: &ServiceStatus, events: &[StateChange]) -> Vec<RestartRecord
     let extra = found.len().saturating_sub(RESTARTS);
     found.drain(..extra);
     found
+}
+
+/// The reason of a restart by `watch`.
+#[must_use]
+pub fn file_changed(path: &str) -> String {
+    format!("{path}{CHANGED}")
+}
+
+/// Whether a service is stopped to be started again, as a watched file has changed.
+#[must_use]
+pub fn is_file_restart(event: &StateChange) -> bool {
+    let reason = event.reason.as_deref().unwrap_or_default();
+    event.to == State::Stopping && event.from != State::Stopping && reason.ends_with(CHANGED)
 }
 
 fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause]) -> Option<String> {
@@ -430,6 +447,31 @@ mod tests {
         let services = vec![status("api", State::Waiting, Health::None, None), status("db", State::Waiting, Health::None, None)];
         let circle = asked("api", services, &[("api", "db"), ("db", "api")], &[], None);
         assert_eq!(circle.causes.len(), 1);
+    }
+
+    #[test]
+    fn a_restart_by_a_changed_file_is_named_and_one_by_hand_is_not() {
+        let event = |from: State, to: State, reason: &str| StateChange {
+            ts: "T".to_owned(),
+            seq: 1,
+            service: "api".to_owned(),
+            replica: 1,
+            from,
+            to,
+            health: Health::None,
+            reason: Some(reason.to_owned()),
+            pid: None,
+            exit_code: None,
+        };
+        let events = [
+            event(State::Running, State::Stopping, "restart"),
+            event(State::Running, State::Stopping, "changed: env"),
+            event(State::Running, State::Stopping, &file_changed("src/app.py")),
+            event(State::Stopping, State::Stopped, &file_changed("src/app.py")),
+        ];
+        let found = asked("api", vec![status("api", State::Running, Health::Healthy, None)], &[], &events, None);
+        assert_eq!(found.summary, "api is running and ready");
+        assert_eq!(found.history, [RestartRecord { ts: "T".to_owned(), reason: "src/app.py changed".to_owned() }]);
     }
 
     #[test]

@@ -21,6 +21,14 @@ pub async fn which(recipe: &RecipeUse, options: &FetchOptions) -> Result<Located
     select::find(recipe, options, select::SelectMode::Look).await
 }
 
+/// Whether a start would find it or could fetch it; nothing is fetched, and no program of the project is run.
+///
+/// # Errors
+/// `Binary` where it is not on this machine and no source has it, or none may be used as there is no network.
+pub async fn check(recipe: &RecipeUse, options: &FetchOptions) -> Result<(), Failure> {
+    select::find(recipe, options, select::SelectMode::Offer).await.map(drop)
+}
+
 /// Into the store, whatever the system has: `devrun fetch NAME`.
 ///
 /// # Errors

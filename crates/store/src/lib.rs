@@ -46,7 +46,7 @@ pub mod version;
 pub use catalog_lines::{CatalogLine, catalog};
 pub use command_path::{find as find_command, interpreter_of};
 pub use download_progress::{DownloadProgress, NoDownloadProgress};
-pub use fetch::{fetch, fetch_all, locate, lock_update, tool_names, which};
+pub use fetch::{check, fetch, fetch_all, locate, lock_update, tool_names, which};
 pub use fetch_options::FetchOptions;
 pub use located::Located;
 pub use programs::{Program, fetch_program, major, nearest, program_paths, programs};

@@ -33,10 +33,18 @@ pub(crate) enum SelectMode {
     Run,
     /// To say where it is: nothing is fetched.
     Look,
+    /// To say whether a start would have it: nothing is fetched, and nothing is looked for where it could be.
+    Offer,
     /// To have it in the store: the system does not count.
     Store,
     /// To pin the newest: neither the system nor what is pinned counts.
     Update,
+}
+
+impl SelectMode {
+    fn only_looks(self) -> bool {
+        matches!(self, Self::Look | Self::Offer)
+    }
 }
 
 /// One thing that could be fetched.
@@ -124,6 +132,10 @@ impl Selection {
         let store = Store::at(&self.options.store);
         let candidates = self.candidates();
         let mut notes = Vec::new();
+        if let Some(first) = candidates.first().filter(|_| aim == SelectMode::Offer && !self.options.offline) {
+            let version = first.version.clone().unwrap_or_default();
+            return Ok(self.located(version, BTreeMap::new(), "catalog", first.source.label()));
+        }
         if aim != SelectMode::Update {
             let (here, at) = (self.clone(), store.clone());
             let known = candidates.clone();
@@ -133,7 +145,7 @@ impl Selection {
                 Err(rejected) => notes = rejected,
             }
         }
-        if aim == SelectMode::Look {
+        if aim.only_looks() {
             return Err(self.not_here(&candidates, notes));
         }
         self.fetch_first(candidates, &store, aim, notes).await
@@ -155,7 +167,7 @@ impl Selection {
                 Ok(tools) => {
                     let Some(server) = self.recipe.recipe.bin.first().and_then(|server| tools.get(server)) else { continue };
                     let why = format!("[sources.{name}] says path = {:?}", path.display().to_string());
-                    if aim == SelectMode::Look {
+                    if aim.only_looks() {
                         let version = self.spec.version.clone().unwrap_or_default();
                         return Ok(self.located(version, tools, "path", format!("{why}; {UNASKED}")));
                     }
@@ -178,7 +190,7 @@ impl Selection {
 
     /// The folder whose programs are not run by a command that only looks: the project's, which may be anybody's.
     fn unasked(&self, aim: SelectMode) -> Option<std::path::PathBuf> {
-        let root = self.options.lock_file.parent().filter(|_| aim == SelectMode::Look)?;
+        let root = self.options.lock_file.parent().filter(|_| aim.only_looks())?;
         Some(root.canonicalize().unwrap_or_else(|_| root.to_owned()))
     }
 
@@ -326,7 +338,7 @@ impl Selection {
             });
             if let Some(entry) = held {
                 let located = self.stored(entry, format!("in the store, from {}", entry.manifest.source))?;
-                if aim != SelectMode::Look {
+                if !aim.only_looks() {
                     LockFile::add(&self.options.lock_file, &locked(entry))?;
                 }
                 return Ok(Ok(located));

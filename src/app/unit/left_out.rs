@@ -1,7 +1,8 @@
 //! What is left out of a start because an optional server is not on this machine: the server itself, by a condition of its unit,
 //! and work on it, which then counts as done, as nothing may wait for it.
 
-use devrun_model::{Failure, Kind, Launch, ServiceSpec, exit};
+use devrun_core::is_useless_without;
+use devrun_model::{Failure, Launch, ServiceSpec, exit};
 
 use super::unit_plan::UnitPlan;
 use crate::globals::Globals;
@@ -30,13 +31,12 @@ pub fn present(globals: &Globals, name: &str) -> Result<i32, Failure> {
     })
 }
 
-/// Why a service or task is left out; the rules are those of a supervisor (`core`, `start_eligibility`).
+/// Why a service or task is left out, as a supervisor decides it.
 pub(super) fn reason(made: &UnitPlan, spec: &ServiceSpec) -> Option<String> {
     if spec.optional && matches!(spec.launch, Launch::Recipe(_)) && !made.located.contains_key(&spec.id) {
         return Some(format!("{} is left out: its program is not on this machine", spec.id));
     }
-    let task = spec.task.as_ref().filter(|_| spec.kind == Kind::Task)?;
-    let edges = spec.depends_on.iter().filter(|edge| edge.required && (spec.optional || task.on.as_ref() == Some(&edge.on)));
+    let edges = spec.depends_on.iter().filter(|edge| edge.required && is_useless_without(spec, &edge.on));
     let because = edges.filter_map(|edge| made.plan.services.get(&edge.on)).find_map(|on| reason(made, on))?;
     Some(format!("{} is left out: {because}", spec.id))
 }

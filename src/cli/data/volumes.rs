@@ -223,6 +223,8 @@ pub fn clean(globals: &Globals, args: &CleanArgs, term: Term) -> Result<i32, Fai
     if deletion::agreed(&doomed, globals, term)? {
         deletion::delete(&project, &doomed)?;
     }
+    let is_named = |class| args.only.as_deref().is_none_or(|only| only == deletion::word(class));
+    deletion::say_placed_kept(&read, is_named);
     if args.only.is_none() {
         other_data::say_kept(&project, &read);
         other_data::say_secrets_kept(&project, &read);

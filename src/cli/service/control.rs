@@ -2,8 +2,10 @@
 
 use crate::app::request::{ids, session, settle};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::ui::download;
 use crate::ui::progress::ProgressView;
 use crate::ui::term::Term;
 use devrun_model::exit;
@@ -11,6 +13,7 @@ use devrun_model::feed::FeedItem;
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
 
 use crate::app::load::{self, Purpose, Wanted};
+use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::session::{Signals, token};
 use crate::globals::Globals;
 
@@ -139,7 +142,7 @@ fn seconds(text: &str, example: &str) -> Result<std::time::Duration, Failure> {
 /// # Errors
 /// `Elsewhere` when nothing runs.
 pub fn start(globals: &Globals, args: &StartArgs, term: Term) -> Result<i32, Failure> {
-    anew(globals, &args.services, term, |plan, targets| Command::Start { plan, targets })
+    anew(globals, &args.services, term, None, |plan, targets| Command::Start { plan, targets })
 }
 
 /// `devrun restart`: procfile and environment are read again.
@@ -150,13 +153,16 @@ pub fn restart(globals: &Globals, args: &RestartArgs, term: Term) -> Result<i32,
     let with_dependents = args.with_dependents;
     let grace = args.timeout.as_deref().map(|text| seconds(text, "devrun restart --timeout 5s api")).transpose()?;
     let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-    anew(globals, &args.services, term, |plan, targets| Command::Restart { plan, targets, with_dependents, grace_ms })
+    let command = |plan, targets| Command::Restart { plan, targets, with_dependents, grace_ms };
+    anew(globals, &args.services, term, Some(with_dependents), command)
 }
 
+/// `restarts`: what runs is stopped for it; with those that depend on it, or without.
 fn anew(
     globals: &Globals,
     services: &[String],
     term: Term,
+    restarts: Option<bool>,
     command: impl FnOnce(Option<Arc<Plan>>, Vec<ServiceId>) -> Command,
 ) -> Result<i32, Failure> {
     let project = load::project(globals)?;
@@ -164,10 +170,18 @@ fn anew(
         return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"));
     }
     let wanted = Wanted { purpose: Purpose::Start, named: services.to_vec(), warn: true, ..Wanted::look() };
-    let plan = load::plan(globals, &project, &wanted)?;
+    let read = load::read(globals, &project, &wanted)?;
+    let plan = Arc::clone(&read.plan);
     let targets = load::resolve(&plan, services)?;
+    crate::app::runtime::ensure_threads()?;
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
+        if let (Some(with_dependents), Some(changes)) = (restarts, missing_programs::changes(&project, &plan).await?) {
+            let options = load::fetch_options_by_environment(&project, download::progress(term));
+            let (places, to_build) = (LaunchPlaces::new(&read.document, &plan), BTreeSet::new());
+            let check = ProgramCheck { plan: &plan, places: &places, options: &options, to_build: &to_build };
+            check.find(&missing_programs::started_by_restart(&changes, &plan, &targets, with_dependents)).await?;
+        }
         settle(session, &status, command(Some(plan), targets), term).await
     })
 }

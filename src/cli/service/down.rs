@@ -120,11 +120,16 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
         }
     }
     if let Some(read) = read.filter(|_| args.volumes && code == exit::DONE && term.progress != Progress::Quiet) {
+        crate::app::deletion::say_placed_kept(&read, is_class_deleted);
         other_data::say_kept(&project, &read);
     }
     Ok(code)
 }
 
 fn is_deleted(volume: &VolumeSpec) -> bool {
-    !volume.placed && matches!(volume.class, VolumeClass::Persistent | VolumeClass::Cache)
+    !volume.placed && is_class_deleted(volume.class)
+}
+
+fn is_class_deleted(class: VolumeClass) -> bool {
+    matches!(class, VolumeClass::Persistent | VolumeClass::Cache)
 }

@@ -8,6 +8,7 @@ use devrun_model::{Command, Failure, FailureKind, ServiceName};
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::remembered_scale;
 use crate::app::request::{session, settle_with};
+use crate::app::unknown_service::unknown_service;
 use crate::globals::Globals;
 use crate::ui::summary;
 use crate::ui::term::Term;
@@ -62,7 +63,7 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
 
 fn service(plan: &devrun_model::Plan, name: &str) -> Result<ServiceName, Failure> {
     let known = plan.services.values().find(|spec| spec.service.as_str() == name).map(|spec| spec.service.clone());
-    known.ok_or_else(|| Failure::new(FailureKind::Config, format!("unknown service `{name}`")).help("devrun ps lists what runs"))
+    known.ok_or_else(|| unknown_service(name, "the procfile has", plan.services.values().map(|spec| spec.service.as_str())))
 }
 
 /// `None`: back to the procfile's number.

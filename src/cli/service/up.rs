@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ui::ci;
+use crate::ui::download;
 use crate::ui::logview::{LogView, Style};
 use crate::ui::progress::ProgressView;
 use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::{Progress, Term, data, say};
+use devrun_config::PortPreference;
 use devrun_logs::LogFollower;
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Outcome, Status};
@@ -24,6 +26,7 @@ use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpO
 
 use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
+use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::password_advice;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
@@ -76,7 +79,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
             .help("devrun up --ephemeral, or devrun up -d --instance NAME"));
     }
     if args.clean && !args.plan && !args.ephemeral {
-        if !wipe(globals, &project, term)? {
+        if !wipe(globals, &project, args, term)? {
             return Ok(exit::DONE);
         }
         if args.is_detached() {
@@ -125,14 +128,16 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         let declared = read.document.declared_replicas(&read.facts);
         remembered_scale::set_by_up(&project.places, &wanted.scale, &declared, wanted.resets_scale)?;
     }
+    let usual_ports = if args.plan { usual_ports(&read)? } else { BTreeSet::new() };
     let advice = password_advice::of(&read);
+    let launch_places = LaunchPlaces::new(&read.document, &read.plan);
     let mut plan = read.plan;
     if let Some(timeout) = start_timeout(args)? {
         Arc::make_mut(&mut plan).timeout = timeout;
     }
     let targets = load::resolve(&plan, &args.services)?;
     if args.plan {
-        return plan::run(&project, &plan, &targets, args.no_deps);
+        return plan::run(&project, &plan, &targets, args, &launch_places, &usual_ports);
     }
     let code_from = match &args.exit_code_from {
         Some(name) => load::resolve(&plan, std::slice::from_ref(name))?.into_iter().next(),
@@ -152,10 +157,33 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     let (no_wait, log_style) = (args.no_wait, style(term, args));
     let log_length = std::fs::metadata(project.places.supervisor_log()).map_or(0, |meta| meta.len());
     let private = read.private;
-    let stack = Stack { project, plan, targets, options, force_recreate, no_wait, log_style, log_length, private, term, advice };
+    let (offline, mirror) = (args.offline, args.mirror.clone());
+    let stack = Stack {
+        project,
+        plan,
+        targets,
+        options,
+        force_recreate,
+        no_wait,
+        log_style,
+        log_length,
+        private,
+        term,
+        advice,
+        launch_places,
+        offline,
+        mirror,
+    };
     let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
     code
+}
+
+/// Ports that are a server's usual ones, in the place of which a start takes others: service and port name.
+fn usual_ports(read: &load::Read) -> Result<BTreeSet<(String, String)>, Failure> {
+    let wants = read.required_values()?.ports.into_iter();
+    let usual = wants.filter(|want| matches!(want.preference, PortPreference::Usual(_)));
+    Ok(usual.map(|want| (want.service, want.name)).collect())
 }
 
 /// `--timeout`, or `--wait-timeout` as compose has it.
@@ -178,7 +206,7 @@ fn start_timeout(args: &UpArgs) -> Result<Option<Duration>, Failure> {
 }
 
 /// `--clean`. False: somebody was asked and said no. What runs is stopped only after the yes.
-fn wipe(globals: &Globals, project: &Project, term: Term) -> Result<bool, Failure> {
+fn wipe(globals: &Globals, project: &Project, args: &UpArgs, term: Term) -> Result<bool, Failure> {
     let read = load::read(globals, project, &Wanted::look())?;
     let running = load::is_running(&project.places)?;
     if running {
@@ -192,15 +220,27 @@ fn wipe(globals: &Globals, project: &Project, term: Term) -> Result<bool, Failur
     if doomed.is_empty() {
         return Ok(true);
     }
+    // What could not be started again afterwards is not deleted either.
+    let nothing_shown = Arc::new(devrun_store::NoDownloadProgress);
+    let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
+    let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), built(&read.plan, args.build));
+    let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
+    missing_programs::refuse(crate::app::runtime::runtime()?.block_on(check.missing(|_| true))?, "nothing was deleted")?;
     if !crate::app::deletion::agreed(&doomed, globals, term)? {
         return Ok(false);
     }
     if running {
         crate::app::stop_stack::stop(&project.places, term)?;
     }
+    crate::app::deletion::say_placed_kept(&read, |_| true);
     // The stop has written more: it is looked for again.
     crate::app::deletion::delete(project, &crate::app::deletion::doomed(project, &read, None)?)?;
     Ok(true)
+}
+
+/// What a start builds first.
+fn built(plan: &Plan, builds: bool) -> BTreeSet<ServiceId> {
+    plan.services.values().filter(|spec| builds && spec.build.is_some()).map(|spec| spec.id.clone()).collect()
 }
 
 fn scale(words: &[String]) -> Result<BTreeMap<String, u32>, Failure> {
@@ -232,6 +272,9 @@ struct Stack {
     term: Term,
     /// What to do where a login is refused, by server.
     advice: BTreeMap<ServiceId, String>,
+    launch_places: LaunchPlaces,
+    offline: bool,
+    mirror: Option<String>,
 }
 
 impl Stack {
@@ -273,6 +316,7 @@ impl Stack {
         }
         let scope = start_scope::of(&self.plan, &self.targets, self.options.no_deps);
         port_conflicts::free_beside(&self.plan, &scope, &status.snapshot).await?;
+        self.find_programs(&scope).await?;
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
         let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
@@ -342,6 +386,20 @@ impl Stack {
                 () = tokio::time::sleep(if follower.is_behind() { Duration::ZERO } else { Duration::from_millis(50) }) => {}
             }
         }
+    }
+
+    /// Finds what a start needs before anything that runs is stopped for it.
+    async fn find_programs(&self, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
+        let Some(changes) = missing_programs::changes(&self.project, &self.plan).await? else { return Ok(()) };
+        let started = if self.force_recreate {
+            missing_programs::started_by_restart(&changes, &self.plan, &self.targets, false)
+        } else {
+            missing_programs::started_by_up(&changes, &self.plan, scope)
+        };
+        let to_build = built(&self.plan, self.options.build);
+        let options = load::fetch_options(&self.project, self.offline, self.mirror.clone(), download::progress(self.term));
+        let check = ProgramCheck { plan: &self.plan, places: &self.launch_places, options: &options, to_build: &to_build };
+        check.find(&started).await
     }
 
     /// `status` is what the session began with.
@@ -427,7 +485,7 @@ impl Stack {
 
     fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, hints: &[&str]) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
-            say(summary::failures(outcome, self.term.err_color).trim_end());
+            say(summary::failures(outcome, Some(snapshot), self.term.err_color).trim_end());
             ci::failures(outcome);
         }
         ci::step_summary(snapshot, times, outcome);
@@ -442,12 +500,28 @@ impl Stack {
             // The table is what a script may want to read: data, so on stdout.
             let _gone = data(urls.trim_end());
         }
-        if outcome.failures.is_empty() && outcome.blocked.is_empty() {
-            for hint in hints {
-                say(format!("  {hint}"));
-            }
+        // What is being stopped is nothing to look at.
+        let stays = !self.options.rollback && !self.options.abort_on_failure;
+        let after_failure = if stays { after_failure(snapshot, outcome) } else { Vec::new() };
+        let hints: Vec<&str> = match after_failure.as_slice() {
+            [] if outcome.failures.is_empty() && outcome.blocked.is_empty() => hints.to_vec(),
+            after => after.iter().map(String::as_str).collect(),
+        };
+        for hint in hints {
+            say(format!("  {hint}"));
         }
     }
+}
+
+/// What to type next after a start of which a part runs.
+fn after_failure(snapshot: &Snapshot, outcome: &Outcome) -> Vec<String> {
+    let culprit = outcome.failures.first().map(|failed| failed.id.to_string());
+    let Some(culprit) = culprit.filter(|_| snapshot.services.iter().any(|service| service.state.is_live())) else {
+        return Vec::new();
+    };
+    let why = format!("devrun why {culprit}");
+    let width = why.len();
+    vec![format!("{why:width$}    what went wrong"), format!("{:width$}    what runs", "devrun ps")]
 }
 
 /// Ctrl-C while attached to a stack that was up.

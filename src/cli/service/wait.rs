@@ -13,6 +13,7 @@ use devrun_runtime::recipes;
 
 use crate::app::load;
 use crate::app::session::{Session, Signals};
+use crate::app::unknown_service::unknown_service;
 use crate::app::wait_url::{Deep, UrlWaitOptions, wait_for_url};
 use crate::globals::Globals;
 
@@ -345,9 +346,8 @@ fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<
         let before = found.len();
         found.extend(status.snapshot.services.iter().filter(|service| service.name == **name || service.service == **name));
         if found.len() == before {
-            let known: Vec<_> = status.snapshot.services.iter().map(|service| service.name.as_str()).collect();
-            return Err(Failure::new(FailureKind::Config, format!("unknown service or task {name:?}"))
-                .help(format!("the stack has: {}", known.join(", "))));
+            let known = status.snapshot.services.iter().map(|service| service.name.as_str());
+            return Err(unknown_service(name, "the stack has", known));
         }
     }
     Ok(found)

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::ui::term::{Term, say};
 use clap::Args;
 use devrun_model::exit;
 use devrun_model::mask::Masker;
-use devrun_model::{Failure, FailureKind, Launch};
+use devrun_model::{Failure, FailureKind, Launch, ServiceSpec};
 use devrun_runtime::directory_answers;
 use devrun_store::trusted_file;
 
 use crate::app::git_exposure::GitExposure;
 use crate::app::load::{self, Wanted};
+use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::globals::Globals;
 
 #[derive(Debug, Args)]
@@ -34,6 +36,7 @@ pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Fail
         drift(&read)?;
         missing_directories(&read);
         missing_extensions(&read, &project)?;
+        missing_programs(&read, &project)?;
         if let Some(exposure) = GitExposure::find(&project, &read).filter(|exposure| !exposure.not_ignored.is_empty()) {
             say(format!(
                 "warning: git does not ignore {}: a `git add` would commit the secrets in it",
@@ -85,6 +88,18 @@ fn missing_extensions(read: &load::Read, project: &load::Project) -> Result<(), 
             result => result?,
         }
     }
+    Ok(())
+}
+
+/// Servers and commands that are neither here nor to be had. They may be installed before the start, so it is not an error.
+fn missing_programs(read: &load::Read, project: &load::Project) -> Result<(), Failure> {
+    let options = load::fetch_options_by_environment(project, Arc::new(devrun_store::NoDownloadProgress));
+    let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), BTreeSet::new());
+    let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
+    // What an extension is missing for has been named.
+    let has_extensions = |spec: &ServiceSpec| matches!(&spec.launch, Launch::Recipe(recipe) if !recipe.extensions.is_empty());
+    let missing = crate::app::runtime::runtime()?.block_on(check.missing(|spec| !has_extensions(spec)))?;
+    missing.iter().for_each(missing_programs::warn);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `devrun events`: every state change, from the file that the supervisor writes, so it works with the stack down.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,6 +14,7 @@ use devrun_runtime::engine::state_files::events_path;
 
 use crate::app::growing_file::GrowingFile;
 use crate::app::load;
+use crate::app::log_selection;
 use crate::globals::Globals;
 
 // `events`.
@@ -21,6 +23,9 @@ pub struct EventsArgs {
     /// Output as JSON, one object per line
     #[arg(long)]
     pub json: bool,
+    /// Number of entries to show
+    #[arg(short = 'n', long = "tail", value_name = "N")]
+    pub tail: Option<String>,
     /// Show only entries since a time: 10m, or RFC 3339
     #[arg(long, value_name = "T")]
     pub since: Option<String>,
@@ -35,18 +40,27 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Runs it.
 ///
 /// # Errors
-/// `Config` when there is no project, or `--since` is no time.
+/// `Config` when there is no project, `--since` is no time or `--tail` no number.
 pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     // Stamps have one form only, so their order is that of their text.
     let since = args.since.as_deref().map(crate::app::log_selection::moment).transpose()?.map(clock::stamp_of_micros);
     let mut reader = GrowingFile::new(&events_path(&project.places));
+    let mut tail = log_selection::tail(args.tail.as_deref(), "devrun events -n 50")?;
     loop {
+        let mut entries: VecDeque<(String, StateChange)> = VecDeque::new();
         for line in reader.lines() {
             let Ok(notice) = serde_json::from_str::<StateChange>(&line) else { continue };
-            if since.as_ref().is_some_and(|since| notice.ts < *since) {
-                continue;
+            if since.as_ref().is_none_or(|since| notice.ts >= *since) {
+                entries.push_back((line, notice));
             }
+            if tail.is_some_and(|most| entries.len() > most) {
+                entries.pop_front();
+            }
+        }
+        // What comes later is shown whole.
+        tail = None;
+        for (line, notice) in entries {
             let shown = if args.json { data(line) } else { data(row(&notice)) };
             if shown.is_err() {
                 return Ok(exit::DONE);

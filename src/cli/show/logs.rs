@@ -2,6 +2,7 @@
 
 use crate::app::log_selection;
 use clap::Args;
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, ServiceId};
 
 use crate::app::load::{self};
-use crate::app::restart_reasons::RestartReasons;
+use crate::app::restart_reasons::{RestartReasons, file_restarts};
 use crate::globals::Globals;
 
 #[derive(Debug, Args)]
@@ -95,10 +96,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         }
         ids
     };
-    let tail = match args.tail.as_deref() {
-        None | Some("all") => None,
-        Some(text) => Some(text.parse::<usize>().map_err(|_| bad(format!("--tail {text}: no number"), "devrun logs -n 50"))?),
-    };
+    let tail = log_selection::tail(args.tail.as_deref(), "devrun logs -n 50")?;
     let time = |text: &Option<String>| text.as_deref().map(log_selection::moment).transpose();
     let query =
         LogQuery { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous, generation: None };
@@ -124,8 +122,30 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     let mut follower = args.follow.then(|| LogFollower::new(&project.places.logs(), &ids));
     let unreadable =
         |error: std::io::Error| bad(format!("the logs cannot be read: {error}"), "check the permissions of .devrun/logs");
+    let mut restarts = match args.no_prefix {
+        // What is written on is the service's own output.
+        true => VecDeque::new(),
+        false => file_restarts(&project.places, &ids, &query),
+    };
+    let mut is_first = true;
     for line in merged(&project.places.logs(), &ids, &query).map_err(unreadable)? {
-        if show(&line.map_err(unreadable)?, &mut out).is_err() {
+        let line = line.map_err(unreadable)?;
+        while restarts.front().is_some_and(|restart| restart.micros <= line.micros) {
+            let restart = restarts.pop_front();
+            // Of the last lines, what came before them is no part.
+            let restart = restart.filter(|_| !is_first || query.tail.is_none());
+            if restart.is_some_and(|restart| show(&restart, &mut out).is_err()) {
+                return Ok(exit::DONE);
+            }
+        }
+        is_first = false;
+        if show(&line, &mut out).is_err() {
+            return Ok(exit::DONE);
+        }
+    }
+    let most = query.tail.filter(|_| is_first).unwrap_or(restarts.len());
+    for restart in restarts.range(restarts.len().saturating_sub(most)..) {
+        if show(restart, &mut out).is_err() {
             return Ok(exit::DONE);
         }
     }

@@ -12,6 +12,7 @@ use devrun_model::exit;
 use devrun_model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
 
 use crate::app::load::{self};
+use crate::app::unknown_service::unknown_service;
 use crate::cli::table_args::TableHabits;
 use crate::globals::Globals;
 
@@ -92,13 +93,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
 fn known(snapshot: &Snapshot, names: &[String]) -> Result<(), Failure> {
     match names.iter().find(|name| !snapshot.services.iter().any(|service| is_named(service, name))) {
         None => Ok(()),
-        Some(name) => {
-            let known: std::collections::BTreeSet<&str> =
-                snapshot.services.iter().map(|service| service.service.as_str()).collect();
-            let known: Vec<&str> = known.into_iter().collect();
-            Err(Failure::new(devrun_model::FailureKind::Config, format!("unknown service or task `{name}`"))
-                .help(format!("there are: {}", known.join(", "))))
-        }
+        Some(name) => Err(unknown_service(name, "there are", snapshot.services.iter().map(|service| service.service.as_str()))),
     }
 }
 

@@ -99,6 +99,9 @@ pub fn run(globals: &Globals, args: &RoutesArgs, _term: Term) -> Result<i32, Fai
         }
     }
     let code = if args.json { readonly::json(&rows)? } else { readonly::text(&text(&rows, args.check)) };
+    if !args.json {
+        rows.iter().find_map(refused).into_iter().for_each(say);
+    }
     match failed {
         0 => Ok(code),
         count => Err(Failure::new(FailureKind::Service, format!("{count} of {} routes did not answer", rows.len()))
@@ -226,6 +229,16 @@ fn judge(row: &RouteRow, target: &RouteTarget, answer: Result<CheckedRoute, Stri
         took_ms: Some(u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX)),
         error,
     }
+}
+
+/// What an answer such as 404 says, and what it does not: which paths a service has, only the service knows.
+fn refused(row: &RouteRow) -> Option<String> {
+    let check = row.check.as_ref().filter(|check| check.ok)?;
+    let (status, service) = (check.status.filter(|status| *status >= 400)?, check.answered_by.as_ref()?);
+    Some(format!(
+        "note: any HTTP answer counts, as it proves that the route leads to its service; {status} is what {service} says to GET {}",
+        row.url
+    ))
 }
 
 fn text(rows: &[RouteRow], with_check: bool) -> String {

@@ -2,13 +2,12 @@
 //! recipe is named.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::ui::table;
-use crate::ui::term::{Progress, Term, say};
+use crate::ui::term::{Term, say};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, Launch, RecipeBook, RecipeUse};
 use devrun_runtime::recipes::RecipeRegistry;
@@ -74,10 +73,7 @@ struct Setting {
 }
 
 fn setting(globals: &Globals, names: &[String], offline: bool, mirror: Option<String>, term: Term) -> Result<Setting, Failure> {
-    let progress: Arc<dyn devrun_store::DownloadProgress> = match term.progress {
-        Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(term)),
-        Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
-    };
+    let progress = crate::ui::download::progress(term);
     let found = load::project(globals);
     let (used, options) = match found {
         Ok(project) => {

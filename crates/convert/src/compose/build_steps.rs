@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::report::{At, shorten};
+use super::super::report::{At, PROPOSED, shorten};
 use super::super::toml_writer::{Section, Toml};
 use super::dockerfile::Dockerfile;
 use super::draft::{Draft, NativeKind};
@@ -89,11 +89,9 @@ pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section:
         return;
     }
     let command = lines.join(" && ");
-    let text = format!(
-        "proposed from {source}: build = {}; look at it, then `devrun build` runs it",
-        shorten(&Toml::text(&command).line())
-    );
-    importer.report.not_mapped(at, what, text);
+    let text =
+        format!("{PROPOSED}{source}: build = {}; look at it, then `devrun build` runs it", shorten(&Toml::text(&command).line()));
+    importer.report.mapped(at, what, text);
     section.set("build", Toml::text(command.replace('$', "$$")));
 }
 

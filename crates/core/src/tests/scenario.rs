@@ -234,6 +234,7 @@ pub(crate) fn action_text(action: &Action) -> String {
         Action::AwaitDemand(id, g) => format!("await demand {id}#{g}"),
         Action::CheckUse(id, g) => format!("check use {id}#{g}"),
         Action::StartProbes(id, g) => format!("probe {id}#{g}"),
+        Action::SetProbePace(id, g, is_often) => format!("probe {id}#{g} {}", if *is_often { "often" } else { "by interval" }),
         Action::UpdateSpec(id, g) => format!("redefine {id}#{g}"),
         Action::RestorePrevious(id, g) => format!("restore {id}#{g}"),
         Action::StopProbes(id, g) => format!("unprobe {id}#{g}"),

@@ -365,6 +365,33 @@ fn unhealthy_is_not_dead() {
 }
 
 #[test]
+fn what_is_waited_for_is_probed_often_while_it_is_unhealthy() {
+    let ready = ReadySpec { interval: Duration::from_secs(30), retries: 1, ..ReadySpec::new(Vec::new()) };
+    let db = ServiceSpec { ready: Some(ready), ..service("db", "") };
+    let mut stage = Scenario::new(vec![db, service("api", "db"), service("ui", "db:started")]);
+    stage.at(0).up().runs("db").fetched("api").runs("ui").passed("db").init_done("api").spawned("api");
+    stage.trace();
+    // Nothing waits for it: what needs it runs.
+    stage.at(30_000).probe_failed("db", "503").restart(&["ui"], false).gone("ui", 0).runs("ui");
+    assert_eq!(stage.count(|action| matches!(action, Action::SetProbePace(..))), 0);
+    let paces = |stage: &mut Scenario| {
+        let trace = stage.trace();
+        trace.lines().map(str::trim).filter(|line| line.starts_with("probe db#1 ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    stage.restart(&["api"], false).gone("api", 0).fetched("api");
+    assert_eq!(stage.state("api"), State::Waiting);
+    assert_eq!(paces(&mut stage), ["probe db#1 often"]);
+    // Who waits gives up, and comes once more.
+    stage.stop(&["api"]);
+    assert_eq!(paces(&mut stage), ["probe db#1 by interval"]);
+    stage.start(&["api"]).fetched("api");
+    assert_eq!(paces(&mut stage), ["probe db#1 often"]);
+    stage.at(31_000).passed("db");
+    assert_eq!(paces(&mut stage), ["probe db#1 by interval"]);
+    assert_eq!(stage.state("api"), State::Initialising);
+}
+
+#[test]
 fn a_missing_key_blocks_its_readers_only() {
     let keyed = ServiceSpec { missing: vec!["OPENAI_KEY".to_owned()], ..service("agent", "") };
     let mut stage = Scenario::new(vec![keyed, service("ui", "agent:started"), service("db", "")]);

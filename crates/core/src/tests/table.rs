@@ -192,6 +192,7 @@ fn effect(build: Build, make: impl Fn(u64) -> Event) -> String {
             | Action::AwaitDemand(who, _)
             | Action::CheckUse(who, _)
             | Action::StartProbes(who, _)
+            | Action::SetProbePace(who, ..)
             | Action::UpdateSpec(who, _)
             | Action::RestorePrevious(who, _)
             | Action::StopProbes(who, _)

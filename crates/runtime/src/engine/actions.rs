@@ -25,6 +25,7 @@ impl Engine {
             Action::AwaitDemand(id, generation) => self.await_demand(id, generation),
             Action::CheckUse(id, generation) => self.check_use(id, generation),
             Action::StartProbes(id, generation) => self.start_probes(&id, generation),
+            Action::SetProbePace(id, generation, is_often) => self.set_probe_pace(&id, generation, is_often),
             Action::UpdateSpec(id, generation) => self.redefine(&id, generation),
             Action::StopProbes(id, generation) => self.stop_probes(&id, generation),
             Action::RestorePrevious(id, generation) => self.restore_previous(id, generation),

@@ -34,6 +34,8 @@ impl Engine {
             Action::Spawn(id, _) => (id, "spawn"),
             Action::StartProbes(id, _) => (id, "start probes"),
             Action::StopProbes(id, _) => (id, "stop probes"),
+            Action::SetProbePace(id, _, true) => (id, "probe often, as others wait for it"),
+            Action::SetProbePace(id, _, false) => (id, "probe at each interval"),
             Action::RestorePrevious(id, _) => (id, "keep the previous process"),
             Action::UpdateSpec(id, _) => (id, "take over the new definition"),
             Action::SignalLeader(id, _, _) => (id, "signal the leader"),

@@ -44,14 +44,20 @@ impl Engine {
             return;
         }
         self.queue.push_back(match answer {
-            ProbeReport::Passed(note) => Event::ProbePassed(id, generation, note),
+            ProbeReport::Passed(note) => {
+                instance.last_answer = None;
+                Event::ProbePassed(id, generation, note)
+            }
             ProbeReport::Failed(text, fatal) => {
                 instance.last_answer = Some(text.clone());
                 Event::ProbeFailed(id, generation, text, fatal)
             }
-            ProbeReport::AlivePassed => Event::LivenessPassed(id, generation),
+            ProbeReport::AlivePassed => {
+                instance.last_alive_answer = None;
+                Event::LivenessPassed(id, generation)
+            }
             ProbeReport::AliveFailed(text) => {
-                instance.last_answer = Some(text.clone());
+                instance.last_alive_answer = Some(text.clone());
                 Event::LivenessFailed(id, generation, text)
             }
         });

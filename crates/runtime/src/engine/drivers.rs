@@ -32,6 +32,8 @@ pub trait RunningProbe: Send {
     fn listening(&self) -> Option<Duration>;
     /// The last attempts, newest last.
     fn history(&self) -> Vec<ProbeAttempt>;
+    /// Tries readiness at the pace of a start, or each `interval` again.
+    fn set_often(&self, is_often: bool);
 }
 
 /// Knows which ports are free.
@@ -106,6 +108,9 @@ impl RunningProbe for ProbeHandle {
     }
     fn history(&self) -> Vec<ProbeAttempt> {
         Self::history(self)
+    }
+    fn set_often(&self, is_often: bool) {
+        Self::set_often(self, is_often);
     }
 }
 

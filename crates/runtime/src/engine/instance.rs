@@ -56,8 +56,10 @@ pub(crate) struct Instance {
     pub notify: Option<NotifySocket>,
     /// Its probes.
     pub probe: ProbeSlot,
-    /// The answer of the last probe, for reports.
+    /// The last answer of its readiness, unless it has passed since.
     pub last_answer: Option<String>,
+    /// The same of its liveness.
+    pub last_alive_answer: Option<String>,
     /// When its stop was asked for.
     pub stop_asked: Option<Tick>,
     /// SIGKILL was needed.
@@ -72,4 +74,11 @@ pub(crate) struct Instance {
     pub is_tree_empty: bool,
     /// When the task began.
     pub began: Option<Tick>,
+}
+
+impl Instance {
+    /// The last answer of a probe that fails.
+    pub(crate) fn failed_answer(&self) -> Option<&String> {
+        self.last_answer.as_ref().or(self.last_alive_answer.as_ref())
+    }
 }

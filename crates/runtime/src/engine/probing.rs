@@ -98,6 +98,15 @@ impl Engine {
         }
     }
 
+    pub(super) fn set_probe_pace(&mut self, id: &ServiceId, generation: Generation, is_often: bool) {
+        if let Some(instance) = self.instance_of(id, generation)
+            && let Ok(slot) = instance.probe.lock()
+            && let Some(probe) = slot.as_ref()
+        {
+            probe.set_often(is_often);
+        }
+    }
+
     /// What runs is described by another definition from now on. Whoever was probing it had the old login.
     pub(super) fn redefine(&mut self, id: &ServiceId, generation: Generation) {
         let Some(spec) = self.core.spec(id).cloned() else { return };

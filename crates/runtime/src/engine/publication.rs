@@ -119,11 +119,8 @@ impl Engine {
 
     pub(super) fn describe(&self, outcome: StartOutcome) -> impl Future<Output = Outcome> + use<> {
         let (folder, masker) = (self.places.logs(), self.masker.clone());
-        let answers: Vec<Option<String>> = outcome
-            .failures
-            .iter()
-            .map(|(id, _)| self.instances.get(id).and_then(|instance| instance.last_answer.clone()))
-            .collect();
+        let answers: Vec<Option<String>> =
+            outcome.failures.iter().map(|(id, _)| self.instances.get(id)?.failed_answer().cloned()).collect();
         let drained: Vec<_> = outcome.failures.iter().map(|(id, _)| self.pump.drain(id)).collect();
         let builds: Vec<Option<String>> =
             outcome.failures.iter().map(|(id, _)| self.core.spec(id).and_then(|spec| self.build_advice(spec))).collect();

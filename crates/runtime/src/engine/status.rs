@@ -105,7 +105,7 @@ impl Engine {
             instance.probe.lock().ok().and_then(|slot| slot.as_ref().map(|probe| probe.history())).unwrap_or_default();
         Some(serde_json::json!({
             "generation": instance.generation,
-            "last_answer": instance.last_answer,
+            "last_answer": instance.failed_answer(),
             "probes": history.iter().map(|attempt| serde_json::json!({
                 "at_ms": u64::try_from(attempt.at.as_millis()).unwrap_or(u64::MAX),
                 "took_ms": attempt.took.as_secs_f64() * 1000.0,

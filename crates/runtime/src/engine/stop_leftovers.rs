@@ -58,7 +58,7 @@ pub async fn stop_recorded_run(
         report = &mut work => return Ok((report.map_err(failed)?, None)),
         code = &mut interrupted => code,
         () = tokio::time::sleep(SILENT_FOR) => {
-            note(format!("stopping what an earlier run left, for up to {} (Ctrl-C kills it)", duration::format(longest)));
+            note(slow_note(longest));
             tokio::select! {
                 report = &mut work => return Ok((report.map_err(failed)?, None)),
                 code = &mut interrupted => code,
@@ -67,6 +67,14 @@ pub async fn stop_recorded_run(
     };
     flag.store(true, Ordering::Relaxed);
     Ok((work.await.map_err(failed)?, Some(code)))
+}
+
+/// Said of a sweep that takes a while. With no grace there is nothing that the journal names, and the machine is merely searched.
+fn slow_note(longest: Duration) -> String {
+    if longest.is_zero() {
+        return "looking for processes that an earlier run may have left".to_owned();
+    }
+    format!("stopping what an earlier run left, for up to {} (Ctrl-C kills it)", duration::human(longest))
 }
 
 fn describe(report: &SweepReport) -> Result<Vec<String>, Failure> {
@@ -84,4 +92,16 @@ fn describe(report: &SweepReport) -> Result<Vec<String>, Failure> {
         format!("  {service}pid {} ({}), known by its {}", gone.pid, gone.command, gone.evidence)
     }));
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_is_no_stop() {
+        assert_eq!(slow_note(Duration::ZERO), "looking for processes that an earlier run may have left");
+        let stop = slow_note(Duration::from_secs(10));
+        assert_eq!(stop, "stopping what an earlier run left, for up to 10s (Ctrl-C kills it)");
+    }
 }

@@ -57,12 +57,19 @@ pub struct ProbeHandle {
     opened: Option<FirstOpen>,
 }
 
-#[derive(Default)]
 struct ProbeShared {
+    /// Whether readiness is tried at the pace of a start also after its first pass.
+    often: latest::Sender<bool>,
     /// Only the quick attempts of readiness wait for it; after the first pass a permit is stored and nobody woken.
     nudged: Notify,
     logs: Mutex<Vec<Arc<LogMatch>>>,
     history: Mutex<ProbeHistory>,
+}
+
+impl Default for ProbeShared {
+    fn default() -> Self {
+        Self { often: latest::channel(false).0, nudged: Notify::default(), logs: Mutex::default(), history: Mutex::default() }
+    }
 }
 
 impl ProbeShared {
@@ -75,6 +82,10 @@ impl ProbeHandle {
     /// Something happened that makes a pass likely (output, a new listener): try now. Once it has passed, nothing.
     pub fn nudge(&self) {
         self.shared.nudge();
+    }
+    /// Tries readiness at the pace of a start from now on, or each `interval` again. Before the first pass nothing changes.
+    pub fn set_often(&self, is_often: bool) {
+        self.shared.often.send_replace(is_often);
     }
     /// A complete line of the service's output, for `log` checks; also nudges.
     pub fn line(&self, line: &[u8]) {
@@ -270,12 +281,24 @@ impl ProbeLoop {
         }
     }
 
-    /// Attempts at the shared moments, for good.
+    /// Attempts at the shared moments, or often while somebody waits for the next pass; for good.
     async fn steady(&mut self) {
+        let mut often = self.shared.often.subscribe();
+        let mut took = Duration::ZERO;
         loop {
-            let due = schedule::next_shared_tick(Instant::now(), self.spec.interval);
-            tokio::time::sleep_until(due.into()).await;
-            let verdict = self.attempt(false).await;
+            let now = Instant::now();
+            let shared = schedule::next_shared_tick(now, self.spec.interval);
+            let is_often = *often.borrow_and_update() && !self.reporter.alive;
+            // One that takes long is not tried without a pause.
+            let due = if is_often { shared.min(now + self.spec.start_interval.max(took)) } else { shared };
+            tokio::select! {
+                () = tokio::time::sleep_until(due.into()) => {}
+                // The sender lives as long as this task's handle.
+                Ok(()) = often.changed() => continue,
+            }
+            let began = Instant::now();
+            let verdict = self.attempt(is_often).await;
+            took = began.elapsed();
             self.say(&verdict);
         }
     }

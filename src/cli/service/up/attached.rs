@@ -14,6 +14,7 @@ use crate::app::stack_session::{Boot, RunSignals, StackClaim, StackEvent, StackS
 use crate::app::start_scope::PlannedStart;
 use crate::app::stop_wait;
 use crate::cli::service::up::UpArgs;
+use crate::ui::download;
 use crate::ui::logview::LogView;
 use crate::ui::progress::ProgressView;
 use crate::ui::summary;
@@ -58,11 +59,7 @@ impl Stack {
             },
         };
         let signals = RunSignals::with_controls()?;
-        let progress: Arc<dyn devrun_store::DownloadProgress> = match self.term.progress {
-            Progress::Tty | Progress::Plain => Arc::new(crate::ui::download::Bars::new(self.term)),
-            Progress::Json | Progress::Quiet => Arc::new(devrun_store::NoDownloadProgress),
-        };
-        let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), progress);
+        let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), download::progress(self.term));
         let start = PlannedStart::new(&self.plan, &self.targets, self.options.no_deps);
         let mut session = match claim.boot(start, fetch, signals, std::future::pending(), say).await? {
             Boot::Done(session) => session,
@@ -124,6 +121,14 @@ impl Stack {
         shown.view.item(&item);
         match item {
             FeedItem::Settled { token, mut outcome } => {
+                if shown.interrupted.is_some() {
+                    // What was stopped before it was ready has not failed.
+                    outcome.failures.retain(|failed| failed.failure.kind != FailureKind::Cancelled);
+                    outcome.blocked.clear();
+                    if outcome.failures.is_empty() {
+                        return;
+                    }
+                }
                 password_advice::add(&mut outcome, &self.advice);
                 show_waiting(session, &mut shown.lines, &shown.view);
                 shown.view.clear();

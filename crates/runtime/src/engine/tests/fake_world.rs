@@ -305,6 +305,7 @@ impl RunningProbe for FakeProbe {
     fn history(&self) -> Vec<ProbeAttempt> {
         Vec::new()
     }
+    fn set_often(&self, _: bool) {}
 }
 
 impl Drop for FakeProbe {

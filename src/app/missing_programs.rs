@@ -1,0 +1,201 @@
+//! Programs that a start needs, and that are neither on this machine nor to be had: named by `check` and `up --plan`, and looked
+//! for before anything that runs is stopped to be started by another definition. What is started beside it fails by itself.
+//!
+//! A server is found or fetched as its start would do it; a command is looked for unless something that its start waits for may
+//! install it (`core`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use devrun_model::{Dependency, Failure, FailureKind, Kind, Launch, Plan, ServiceId, ServiceSpec};
+use devrun_runtime::directory_answers;
+use devrun_store::FetchOptions;
+
+use crate::app::load::Project;
+use crate::app::start_scope;
+use crate::ui::term::say;
+
+/// What `up` with a plan would do to each service: a word and why.
+pub type PlannedChanges = BTreeMap<ServiceId, (String, String)>;
+
+/// Where each service says what it runs, as `FILE:LINE:COLUMN`.
+#[derive(Debug, Default)]
+pub struct LaunchPlaces(BTreeMap<String, String>);
+
+impl LaunchPlaces {
+    /// Those of a plan.
+    #[must_use]
+    pub fn new(document: &devrun_config::Document, plan: &Plan) -> Self {
+        let names: BTreeSet<&str> = plan.services.values().map(|spec| spec.service.as_str()).collect();
+        Self(names.into_iter().filter_map(|name| Some((name.to_owned(), document.launch_place(name)?))).collect())
+    }
+
+    /// A failure with its place and service.
+    fn name(&self, spec: &ServiceSpec, failure: Failure) -> Failure {
+        let place = self.0.get(spec.service.as_str()).map_or(String::new(), |place| format!("{place}: "));
+        Failure { reason: format!("{place}{}: {}", spec.service, failure.reason), ..failure }
+    }
+}
+
+/// What is looked at, and how.
+pub struct ProgramCheck<'a> {
+    /// The new plan.
+    pub plan: &'a Plan,
+    /// Where its services say what they run.
+    pub places: &'a LaunchPlaces,
+    /// Where servers are looked for.
+    pub options: &'a FetchOptions,
+    /// What this start builds.
+    pub to_build: &'a BTreeSet<ServiceId>,
+}
+
+impl ProgramCheck<'_> {
+    /// What is missing for these services, optional ones apart. Nothing is fetched.
+    ///
+    /// # Errors
+    /// What is wrong with the store or the lockfile.
+    pub async fn missing(&self, scope: impl Fn(&ServiceSpec) -> bool) -> Result<Vec<Failure>, Failure> {
+        let mut missing = Vec::new();
+        for spec in first_copies(self.plan.services.values().map(AsRef::as_ref)) {
+            if spec.optional || !scope(spec) {
+                continue;
+            }
+            let looked = match &spec.launch {
+                Launch::Recipe(recipe) => devrun_store::check(recipe, self.options).await,
+                _ => self.command(spec),
+            };
+            match looked {
+                Ok(()) => {}
+                Err(failure) if failure.kind == FailureKind::Binary => missing.push(self.places.name(spec, failure)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Finds or fetches the programs of what is to be started, where something that runs is stopped for it.
+    ///
+    /// # Errors
+    /// As `locate`: everything that is missing, each with its place.
+    pub async fn find(&self, started: &BTreeSet<ServiceId>) -> Result<(), Failure> {
+        let specs = started.iter().filter_map(|id| self.plan.services.get(id)).map(AsRef::as_ref);
+        let mut failures: Vec<Failure> = Vec::new();
+        let mut recipes = Vec::new();
+        for spec in first_copies(specs) {
+            match &spec.launch {
+                Launch::Recipe(recipe) => recipes.push((spec, (**recipe).clone())),
+                _ => failures.extend(self.command(spec).err().map(|failure| self.places.name(spec, failure))),
+            }
+        }
+        let uses: Vec<_> = recipes.iter().map(|(_, recipe)| recipe.clone()).collect();
+        let located = devrun_store::fetch_all(&uses, self.options).await;
+        for ((spec, _), result) in recipes.iter().zip(located) {
+            failures.extend(result.err().map(|failure| self.places.name(spec, failure)));
+        }
+        refuse(failures, "nothing was stopped")
+    }
+
+    /// Whether the command of a service is there, or may come with its start.
+    fn command(&self, spec: &ServiceSpec) -> Result<(), Failure> {
+        let Launch::Run(command) = &spec.launch else { return Ok(()) };
+        let word = command.argv.first().map_or("", String::as_str);
+        let spec_of = |id: &ServiceId| self.plan.services.get(id).map(AsRef::as_ref);
+        let all = || self.plan.services.iter().map(|(id, spec)| (id, spec.as_ref()));
+        let is_there = || directory_answers::check(&spec.dir).is_ok() && spec.dir.is_dir();
+        if !is_there() || devrun_core::command_may_be_installed(&spec.id, word, self.to_build, spec_of, all) {
+            return Ok(());
+        }
+        match devrun_store::find_command(word, &spec.env, &spec.dir) {
+            Err(failure) if failure.kind == FailureKind::Binary && spec.build.is_some() => {
+                let other = failure.help.as_ref().map_or(String::new(), |help| format!("; or {help}"));
+                Err(failure.help(format!("devrun up --build, if the build of {} makes it{other}", spec.service)))
+            }
+            Err(failure) if failure.kind == FailureKind::Binary => Err(failure),
+            // What else is wrong is reported by the start.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One copy of each service: the others run the same.
+fn first_copies<'a>(specs: impl Iterator<Item = &'a ServiceSpec>) -> Vec<&'a ServiceSpec> {
+    let mut seen = BTreeSet::new();
+    specs.filter(|spec| seen.insert(&spec.service)).collect()
+}
+
+/// All that is missing as one failure, with what was therefore left as it was.
+///
+/// # Errors
+/// That failure, where anything is missing.
+pub fn refuse(failures: Vec<Failure>, left: &str) -> Result<(), Failure> {
+    let Some(kind) = failures.first().map(|failure| failure.kind) else { return Ok(()) };
+    let reasons: Vec<String> = failures.iter().map(|failure| failure.reason.clone()).collect();
+    let helps: BTreeSet<String> = failures.into_iter().filter_map(|failure| failure.help).collect();
+    let help = helps.into_iter().collect::<Vec<_>>().join("; ");
+    Err(Failure::new(kind, format!("{}; {left}", reasons.join("\n"))).help(help))
+}
+
+/// Prints what would fail a start.
+pub fn warn(failure: &Failure) {
+    let help = failure.help.as_ref().map_or(String::new(), |help| format!("\nhelp: {help}"));
+    say(format!("warning: {}{help}", failure.reason));
+}
+
+/// What an `up` over a running stack starts, where it stops something that runs; empty where it stops nothing.
+#[must_use]
+pub fn started_by_up(changes: &PlannedChanges, plan: &Plan, scope: &BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
+    if !changes.values().any(|(word, _)| word == "restart" || word == "stop") {
+        return BTreeSet::new();
+    }
+    let is_started =
+        |id: &ServiceId, word: &str| word == "restart" || word == "start" && scope.contains(id) && is_required(plan, id);
+    changes.iter().filter(|(id, (word, _))| is_started(id, word)).map(|(id, _)| id.clone()).collect()
+}
+
+/// Whether a start fails without it.
+fn is_required(plan: &Plan, id: &ServiceId) -> bool {
+    plan.services.get(id).is_some_and(|spec| !spec.optional)
+}
+
+/// What a `restart` of these services starts, where any of them runs: they, those that restart with them, and what is missing of
+/// what they need.
+#[must_use]
+pub fn started_by_restart(
+    changes: &PlannedChanges,
+    plan: &Plan,
+    targets: &[ServiceId],
+    with_dependents: bool,
+) -> BTreeSet<ServiceId> {
+    let runs = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "restart" || word == "keep");
+    let is_task = |id: &ServiceId| plan.services.get(id).is_some_and(|spec| spec.kind == Kind::Task);
+    let mut restarted: BTreeSet<ServiceId> = if targets.is_empty() {
+        plan.services.keys().filter(|id| runs(id) && !is_task(id)).cloned().collect()
+    } else {
+        targets.iter().cloned().collect()
+    };
+    loop {
+        let follows = |spec: &ServiceSpec| {
+            let restarts = |edge: &Dependency| (with_dependents || edge.restart) && restarted.contains(&edge.on);
+            spec.kind == Kind::Service && runs(&spec.id) && !restarted.contains(&spec.id) && spec.depends_on.iter().any(restarts)
+        };
+        let Some(spec) = plan.services.values().find(|spec| follows(spec)) else { break };
+        restarted.insert(spec.id.clone());
+    }
+    if !restarted.iter().any(runs) {
+        return BTreeSet::new();
+    }
+    let named: Vec<ServiceId> = restarted.iter().cloned().collect();
+    let needed = start_scope::of(plan, &named, false).into_iter().filter(|id| !runs(id) && is_required(plan, id));
+    needed.chain(named.iter().cloned()).collect()
+}
+
+/// What the supervisor would do with a plan; `None` where there is none.
+///
+/// # Errors
+/// `Elsewhere` when it does not answer.
+pub async fn changes(project: &Project, plan: &Arc<Plan>) -> Result<Option<PlannedChanges>, Failure> {
+    match crate::app::connect::supervisor(&project.places).await? {
+        Some(mut client) => client.changes(Arc::clone(plan)).await,
+        None => Ok(None),
+    }
+}
