@@ -152,7 +152,7 @@ impl Supervisor {
         self.refresh_index();
         // The step that ends the run starts nothing: what began here would be cancelled before the step is over.
         let run_is_over = self.has_reason_to_end();
-        let moves: Vec<(ServiceId, DependencyStatus)> = std::mem::take(&mut self.services.movable)
+        let mut moves: Vec<(ServiceId, DependencyStatus)> = std::mem::take(&mut self.services.movable)
             .into_iter()
             .filter_map(|id| Some((self.services.get(&id)?, self.services.status(&id)?.clone(), id)))
             .filter(|(service, status, _)| match (status, &service.phase) {
@@ -169,6 +169,16 @@ impl Supervisor {
             })
             .map(|(_, status, id)| (id, status))
             .collect();
+        // What is no longer blocked comes first, by itself: a moment's block of what waits for it would let others begin without it.
+        let is_freed = |(id, status): &(ServiceId, DependencyStatus)| {
+            matches!(status, DependencyStatus::Satisfied | DependencyStatus::Pending(_))
+                && self.services.get(id).is_some_and(|service| matches!(service.phase, Phase::Blocked { .. }))
+        };
+        if moves.iter().any(is_freed) {
+            let (freed, later): (Vec<_>, Vec<_>) = moves.into_iter().partition(is_freed);
+            self.services.movable.extend(later.into_iter().map(|(id, _)| id));
+            moves = freed;
+        }
         let moved = !moves.is_empty();
         for (id, status) in moves {
             let Some(service) = self.services.get_mut(&id) else { continue };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::scenario::{Scenario, fail, id, plan, probed, service, task};
+use super::scenario::{Scenario, fail, id, on_demand, plan, probed, service, task};
 use crate::{Action, Event, PlanChange, Tick};
 use devrun_model::{FailureKind, Launch, ReadySpec, ServiceSpec, State, UpOptions};
 
@@ -463,4 +463,27 @@ fn a_service_of_a_profile_that_runs_stays_when_the_next_request_does_not_ask_for
     assert_eq!(stage.core.changes(&removed).get(&id("tools")), Some(&PlanChange::Stop));
     stage.up_plan(removed);
     assert_eq!(stage.reason("tools"), "no longer in the procfile");
+}
+
+/// An optional task that a start brings back waits for a lower tier that the same start frees: it is not blocked for a moment, in
+/// which what depends on it would begin without it.
+#[test]
+fn what_a_start_frees_blocks_nothing_for_a_moment() {
+    let tier = |n, spec: ServiceSpec| ServiceSpec { tier: Some(n), ..spec };
+    let optional = |spec: ServiceSpec| ServiceSpec { optional: true, ..spec };
+    let mut stage = Scenario::new(vec![
+        task("broken", ""),
+        tier(1, service("lower", "broken:completed")),
+        tier(2, optional(task("late", ""))),
+        on_demand("a", "late:completed"),
+    ]);
+    stage.at(0).up().fetched("lower").fetched("late").fetched("a");
+    stage.at(1).feed(Event::FetchFailed(id("broken"), 1, fail(FailureKind::Binary, "no source")));
+    assert_eq!([stage.state("lower"), stage.state("late"), stage.state("a")], [State::Blocked, State::Blocked, State::Asleep]);
+    stage.at(2).start(&["a", "broken"]);
+    assert_eq!([stage.state("lower"), stage.state("late"), stage.state("a")], [State::Waiting; 3]);
+    stage.at(3).runs("broken").gone("broken", 0).runs("lower").fetched("late").init_done("late").spawned("late");
+    assert_eq!(stage.state("a"), State::Waiting);
+    stage.at(4).gone("late", 0);
+    assert_eq!(stage.state("a"), State::Initialising);
 }
