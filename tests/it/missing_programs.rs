@@ -1,12 +1,20 @@
 //! Programs that a restart would not find: nothing that runs is stopped for it.
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::harness::Project;
+
+/// `check` runs no program: what an installed server said of its version is remembered from a command that does.
+fn ask_for_the_version(project: &Project) {
+    project.run(&["which", "redis"]);
+}
 
 #[test]
 fn a_program_that_is_missing_stops_nothing_that_runs() {
     let text = "[services.cache]\nrun = \"{svc:cache}\"\n[services.api]\nrun = \"{svc:api}\"\ndepends_on = [\"cache\"]\n";
     let project = Project::new().procfile(text);
     project.run(&["up", "-d"]).code(0);
+    ask_for_the_version(&project);
     let pids = || ["cache", "api"].map(|name| project.service(name)["pid"].clone());
     let before = pids();
     for (launch, missing) in [("use = \"redis@99\"", "no redis 99 here"), ("run = \"no-such-program\"", "`no-such-program`")] {
@@ -70,6 +78,25 @@ fn a_start_of_nothing_names_what_is_missing_in_the_plan() {
     let project = Project::new().procfile(
         "[services.cache]\nuse = \"redis@99\"\n[services.extra]\nuse = \"redis@98\"\nport = \"auto\"\noptional = true\n",
     );
+    ask_for_the_version(&project);
     project.run(&["check"]).code(0).says("warning: procfile.toml:2:7: cache: no redis 99 here").says_not("redis 98");
     project.run(&["up", "--plan"]).code(0).says("procfile.toml:2:7: cache: no redis 99 here").says_not("redis 98");
+}
+
+#[test]
+fn check_runs_no_installed_server() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (server, trace) = (elsewhere.path().join("redis-server"), elsewhere.path().join("was-run"));
+    std::fs::write(&server, format!("#!/bin/sh\ntouch {}\necho 'Redis server v=7.2.4'\n", trace.display())).unwrap();
+    std::fs::set_permissions(&server, PermissionsExt::from_mode(0o755)).unwrap();
+    let project = Project::new().procfile("[services.cache]\nuse = \"redis@99\"\n");
+    let path = format!("{}:{}", elsewhere.path().display(), project.variables()["PATH"]);
+    let project = project.env("PATH", &path);
+    for command in [&["check"][..], &["up", "--plan"]] {
+        project.run(command).code(0);
+        assert!(!trace.exists(), "{command:?}");
+    }
+    project.run(&["which", "redis"]).code(7);
+    assert!(trace.exists());
+    project.run(&["check"]).code(0).says("no redis 99 here");
 }

@@ -21,7 +21,8 @@ pub async fn which(recipe: &RecipeUse, options: &FetchOptions) -> Result<Located
     select::find(recipe, options, select::SelectMode::Look).await
 }
 
-/// Whether a start would find it or could fetch it; nothing is fetched, and no program of the project is run.
+/// Whether a start would find it or could fetch it; nothing is fetched and nothing is run. An installed server that no one has asked for
+/// its version counts as the one that is wanted.
 ///
 /// # Errors
 /// `Binary` where it is not on this machine and no source has it, or none may be used as there is no network.

@@ -188,8 +188,11 @@ impl Selection {
         Err(refuse(format!("{} holds no executable {missing}", path.display())))
     }
 
-    /// The folder whose programs are not run by a command that only looks: the project's, which may be anybody's.
+    /// The folder whose programs are not run by a command that only looks: the project's, which may be anybody's. `check` runs none.
     fn unasked(&self, aim: SelectMode) -> Option<std::path::PathBuf> {
+        if aim == SelectMode::Offer {
+            return Some("/".into());
+        }
         let root = self.options.lock_file.parent().filter(|_| aim.only_looks())?;
         Some(root.canonicalize().unwrap_or_else(|_| root.to_owned()))
     }
