@@ -149,6 +149,7 @@ impl Supervisor {
                 if falls_asleep || service.pending_stop.as_ref().is_some_and(|next_state| !next_state.comes_back()) {
                     service.pending_stop = None;
                 }
+                self.forget_kept(id);
             }
             Phase::Completed { .. } if task && !named => {}
             Phase::BackingOff { .. } if !named => {}
@@ -170,6 +171,18 @@ impl Supervisor {
                 service.is_demanded = named;
                 self.start(id, out);
             }
+        }
+    }
+
+    /// What runs is what is wanted: that a restart before was given up on is no failure of this start.
+    fn forget_kept(&mut self, id: &ServiceId) {
+        let is_awaited = self.starts.iter().any(|start| start.targets.contains(id));
+        let Some(service) = self.services.get_mut(id).filter(|service| service.pending_stop.is_none() && !is_awaited) else {
+            return;
+        };
+        service.kept_previous = false;
+        if service.ready_since().is_some() {
+            self.failures.retain(|(failed, _)| failed != id);
         }
     }
 

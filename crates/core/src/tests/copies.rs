@@ -1,5 +1,6 @@
 //! Several copies of a service: restarted one after the other, and other numbers of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,4 +147,17 @@ fn scaling_changes_nothing_else() {
     stage.stop(&["w.1", "w.2"]).fetched("w.2").gone("w.1", 0);
     scale(&mut stage, plan([copies(3), vec![service("z", ""), service("off", "")]].concat()));
     assert_eq!(stage.state("w.3"), State::Stopped);
+}
+
+/// The copies that were kept are those that the corrected definition wants: the start that brings it back has not failed.
+#[test]
+fn a_version_that_is_taken_back_is_whole_again() {
+    let mut stage = running(copies(2));
+    let broken = copies(2).into_iter().map(|spec| ServiceSpec { env: BTreeMap::from([("A".into(), "1".into())]), ..spec });
+    stage.at(1000).up_plan(plan(broken.collect())).gone("w.1", 0).runs("w.1");
+    stage.at(122_000).timer().gone("w.1", 143);
+    assert_eq!(failures(&stage).len(), 2, "{:?}", failures(&stage));
+    stage.at(123_000).up_plan(plan(copies(2))).runs("w.1").passed("w.1");
+    assert_eq!(states(&stage), [("w.1".into(), State::Running), ("w.2".into(), State::Running)]);
+    assert_eq!(failures(&stage), []);
 }
