@@ -48,6 +48,8 @@ struct ProgressLine {
     pending: Option<String>,
     /// When it is mentioned again.
     beat: Instant,
+    /// What it waits for, while it waits.
+    waiting: Option<String>,
 }
 
 impl ProgressLine {
@@ -172,6 +174,7 @@ impl ProgressView {
             health: Health::None,
             pending: None,
             beat,
+            waiting: None,
         });
         let same = line.state == state && line.health == health;
         let begins = state == State::Starting || is_task && state == State::Running && line.state != State::Running;
@@ -183,6 +186,7 @@ impl ProgressView {
         }
         line.state = state;
         line.health = health;
+        line.waiting = reason.filter(|_| state == State::Waiting).map(str::to_owned);
         let took = line.began.map(|began| now.duration_since(began));
         let text = describe(state, health, took, reason);
         match self.term.progress {
@@ -233,11 +237,17 @@ impl ProgressView {
         if self.term.progress != Progress::Plain {
             return None;
         }
+        let is_idle = self.is_idle();
         let due = |(name, line): (&String, &ProgressLine)| match &line.pending {
             Some(_) => Some(line.since + WORTH_A_LINE),
-            None => line.is_busy(self.tasks.contains(name)).then_some(line.beat),
+            None => (line.is_busy(self.tasks.contains(name)) || is_idle && line.waiting.is_some()).then_some(line.beat),
         };
         self.lines.iter().filter_map(due).min()
+    }
+
+    /// Whether nothing is being done that explains why others wait.
+    fn is_idle(&self) -> bool {
+        !self.lines.iter().any(|(name, line)| line.is_busy(self.tasks.contains(name)))
     }
 
     /// Shows what has lasted long enough.
@@ -245,8 +255,15 @@ impl ProgressView {
         if self.term.progress != Progress::Plain {
             return;
         }
-        let now = Instant::now();
+        let (now, is_idle) = (Instant::now(), self.is_idle());
         for (name, line) in &mut self.lines {
+            if let Some(waiting) = line.waiting.as_ref().filter(|_| is_idle && now >= line.beat) {
+                let waited = now.duration_since(line.since);
+                // Ever more seldom: it may be so for hours.
+                line.beat = now + waited.max(HEARTBEAT);
+                let took = human(waited);
+                say(format!("{name:width$}  {} for {took}; to see why: devrun why {name}", safe(waiting), width = self.width));
+            }
             if line.pending.is_some() && now >= line.since + WORTH_A_LINE {
                 line.pending.take().into_iter().for_each(say);
             }
@@ -363,5 +380,16 @@ mod tests {
         ] {
             assert_eq!(view(progress, state).due_at(), None, "{progress:?} {state}");
         }
+        // What waits is mentioned where nothing that is being done explains it.
+        let mut view = view(Progress::Plain, State::Running);
+        view.change("api", (State::Waiting, Health::None), Some("waiting for web (healthy)"), false, false);
+        let waits = |view: &ProgressView| view.due_at().is_some_and(|at| at >= begun + HEARTBEAT);
+        assert!(waits(&view));
+        view.lines.get_mut("api").unwrap().beat = begun;
+        view.tick();
+        assert!(waits(&view), "it is mentioned again");
+        view.lines.get_mut("api").unwrap().beat = begun;
+        view.change("db", (State::Starting, Health::None), None, false, false);
+        assert!(waits(&view), "db is waited for, and mentioned itself");
     }
 }
