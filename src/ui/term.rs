@@ -93,6 +93,14 @@ pub fn data(line: impl Display) -> std::io::Result<()> {
     output::write(Stream::Out, text.as_bytes())
 }
 
+/// Takes the cursor to the top of an empty screen. It is ours, so it is written as it is.
+///
+/// # Errors
+/// As [`data`].
+pub fn clear_screen() -> std::io::Result<()> {
+    output::write(Stream::Out, b"\x1b[H\x1b[2J")
+}
+
 /// Text out of a procfile or a message, safe for a terminal.
 #[must_use]
 pub fn safe(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Outcome, PATIENCE, Project, eventually};
+use crate::harness::{Outcome, PATIENCE, Project, eventually, skipped};
 
 const TWO: &str = r#"
     [services.db]
@@ -258,9 +258,13 @@ fn verb_wait_for_each_condition() {
     project.run(&["wait", "db", "--timeout", "100ms"]).code(6);
 }
 
-/// Shows: wait --retries, wait --interval, wait --max-ms, wait --roundtrip, exit 10.
+/// Shows: wait --roundtrip, exit 10.
 #[test]
-fn verb_wait_for_addresses_counts_measures_and_logs_in() {
+fn verb_wait_for_addresses_logs_in() {
+    let look = std::process::Command::new("sh").args(["-c", "command -v redis-server"]).output();
+    if !look.is_ok_and(|output| output.status.success()) {
+        return skipped("no redis-server is installed");
+    }
     let project = Project::new().procfile(
         r#"
         [services.redis]
@@ -268,6 +272,21 @@ fn verb_wait_for_addresses_counts_measures_and_logs_in() {
         port = "auto"
         ready = { redis = "PING" }
         password = "right one"
+        "#,
+    );
+    project.run(&["up", "-d"]).code(0);
+    let port = project.service("redis")["ports"]["main"].to_string();
+    let redis = |password: &str| format!("redis://:{password}@127.0.0.1:{port}");
+    project.run(&["wait", "--roundtrip", &redis("right%20one")]).code(0).says("GET");
+    project.run(&["wait", &redis("wrong")]).code(10);
+    project.run(&["down"]).code(0);
+}
+
+/// Shows: wait --retries, wait --interval, wait --max-ms.
+#[test]
+fn verb_wait_for_addresses_counts_and_measures() {
+    let project = Project::new().procfile(
+        r#"
         [services.slow]
         run = ["python3", "slow.py", "${PORT}"]
         port = "auto"
@@ -282,9 +301,6 @@ fn verb_wait_for_addresses_counts_measures_and_logs_in() {
     );
     project.run(&["up", "-d"]).code(0);
     let port = |name: &str| project.service(name)["ports"]["main"].to_string();
-    let redis = |password: &str| format!("redis://:{password}@127.0.0.1:{}", port("redis"));
-    project.run(&["wait", "--roundtrip", &redis("right%20one")]).code(0).says("GET");
-    project.run(&["wait", &redis("wrong")]).code(10);
     // A path of its own: a bare address is asked for its well-known ones in turn.
     let slow = format!("http://127.0.0.1:{}/x", port("slow"));
     project.run(&["wait", &slow, "--max-ms", "20000"]).code(0);
@@ -435,4 +451,20 @@ fn a_signal_that_ends_a_wait_is_its_code() {
     waiting.outcome().code(143);
     let _ = project.run(&["version"]).code(0);
     let _ = project.run(&["help"]).code(0);
+}
+
+/// Shows: top, ps --watch.
+#[test]
+fn a_picture_that_is_drawn_again_takes_the_place_of_the_one_before() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    for words in [&["top"][..], &["ps", "--watch"]] {
+        let mut terminal = project.terminal(words);
+        terminal.wait_for("\u{1b}[H\u{1b}[2J");
+        terminal.wait_for("a ");
+        terminal.interrupt();
+        let shown = terminal.outcome().stdout;
+        assert!(!shown.contains("\\u001b"), "{words:?}: {shown}");
+    }
+    project.run(&["down"]).code(0);
 }

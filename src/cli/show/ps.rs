@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ui::output;
 use crate::ui::table;
-use crate::ui::term::{Term, data, paint, safe, say};
+use crate::ui::term::{Term, clear_screen, data, paint, safe, say};
 use devrun_model::duration::human;
 use devrun_model::exit;
 use devrun_model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
@@ -62,7 +62,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
         loop {
             let snapshot = snapshot::snapshot(globals, &project).await?;
             if term.out_color {
-                let _reader_gone = data("\x1b[H\x1b[2J");
+                let _reader_gone = clear_screen();
             }
             let code = print(&snapshot, snapshot::leftovers(&project.places, &snapshot), args, term);
             if snapshot.supervisor_pid.is_none() {

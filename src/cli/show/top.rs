@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::ui::table;
-use crate::ui::term::{Term, data, safe};
+use crate::ui::term::{Term, clear_screen, data, safe};
 use devrun_model::exit;
 use devrun_model::route_usage::RouteUsage;
 use devrun_model::{ByteSize, Failure, Paths, Snapshot};
@@ -223,7 +223,7 @@ fn show(usage: &[UsageRow], routes: &[RouteRow], args: &TopArgs, once: bool, ter
         };
     }
     if term.out_color && !once {
-        data("\x1b[H\x1b[2J")?;
+        clear_screen()?;
     }
     data(table::render(HEAD, &rows(usage)).trim_end())?;
     if !routes.is_empty() {
