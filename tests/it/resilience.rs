@@ -203,6 +203,30 @@ fn a_runtime_directory_that_was_cleaned_away_costs_nothing() {
     });
 }
 
+/// What is shown after the supervisor was killed is of its own run, not of one before.
+#[test]
+fn a_killed_supervisor_leaves_no_older_story() {
+    let project = Project::new().procfile("[services.a]\nrun = \"sh -c 'exit 3'\"\n");
+    project.run(&["up", "-d"]).code(1);
+    project.run(&["ps"]).code(0).says("exit 3");
+    for (wait_for_it, reason) in [(true, "its supervisor ended"), (false, "")] {
+        project.rewrite("[services.a]\nrun = \"{svc:a}\"\nready = { file = \"ready\" }\n");
+        if wait_for_it {
+            project.write("ready", "");
+            project.run(&["up", "-d"]).code(0);
+        } else {
+            fs::remove_file(project.path("ready")).expect("our own file");
+            project.run(&["up", "-d", "--no-wait"]).code(0);
+        }
+        let supervisor = i32::try_from(project.ps()["supervisor_pid"].as_i64().expect("it runs")).expect("a pid");
+        signal(supervisor, Signal::SIGKILL);
+        eventually("nothing of it runs", PATIENCE, || project.alive("a").is_empty().then_some(()));
+        let shown = project.run(&["ps"]).code(0).says("stopped").says(reason).says_not("exit 3");
+        assert!(!shown.stdout.contains("failed"), "{shown}");
+        project.run(&["down"]);
+    }
+}
+
 #[test]
 fn probes_and_restarts_work_after_the_runtime_directory_was_cleaned_away() {
     let project = Project::new().procfile(

@@ -140,6 +140,7 @@ impl Engine {
         let (process_events, process_receiver) = mpsc::unbounded_channel();
         let (probe_reports, probe_report_receiver) = mpsc::unbounded_channel();
         let manual_stops = state_files::manual_stops(&options.places);
+        state_files::forget_snapshot(&options.places);
         let core = Supervisor::new(Arc::clone(&options.plan), manual_stops.clone()).with_proof_of_life(PROOF_OF_LIFE);
         let events = JsonLog::open(state_files::events_path(&options.places));
         let started = JsonLog::open(state_files::starts_path(&options.places));

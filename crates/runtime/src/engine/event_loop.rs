@@ -5,7 +5,6 @@ use devrun_model::feed::FeedItem;
 
 use super::engine_state::{Engine, EngineExit};
 use super::health_notices;
-use super::state_files;
 
 /// How long the end of a run waits for the log files.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(5);
@@ -106,9 +105,7 @@ impl Engine {
             self.on_log_loss(lost);
         }
         self.events.flush();
-        let mut snapshot = self.snapshot();
-        (snapshot.supervisor_pid, snapshot.supervisor_version) = (None, None);
-        let _shown_only = state_files::save_snapshot(&self.places, &snapshot);
+        self.save_snapshot();
         self.publish(FeedItem::Finished(outcome.clone()));
         EngineExit { outcome, survivors, scratch: self.plan.scratch() }
     }

@@ -105,12 +105,20 @@ impl Engine {
     pub(super) fn publish_start_outcome(&mut self, outcome: StartOutcome) {
         let Some(token) = self.starts.remove(outcome.position) else { return };
         self.settling += 1;
+        self.save_snapshot();
         let task_results = self.task_results.clone();
         let described = self.describe(outcome);
         tokio::spawn(async move {
             let outcome = described.await;
             let _ended = task_results.send(TaskResult::Publish(FeedItem::Settled { token, outcome }));
         });
+    }
+
+    /// Writes down what is shown when there is no supervisor any more. One that is killed cannot: what it wrote last counts then.
+    pub(super) fn save_snapshot(&self) {
+        let mut snapshot = self.snapshot();
+        (snapshot.supervisor_pid, snapshot.supervisor_version) = (None, None);
+        let _shown_only = state_files::save_snapshot(&self.places, &snapshot);
     }
 
     pub(super) fn finish(&mut self, outcome: StartOutcome) {

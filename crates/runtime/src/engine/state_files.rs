@@ -35,6 +35,11 @@ pub fn save_snapshot(places: &Paths, snapshot: &Snapshot) -> std::io::Result<()>
     replace(&places.last_state(), &serde_json::to_vec(snapshot)?)
 }
 
+/// Removes the last snapshot: it is that of a run before the one that begins.
+pub fn forget_snapshot(places: &Paths) {
+    let _absent = fs::remove_file(places.last_state());
+}
+
 /// Reads the last snapshot.
 #[must_use]
 pub fn last_snapshot(places: &Paths) -> Option<Snapshot> {

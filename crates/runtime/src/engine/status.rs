@@ -95,8 +95,8 @@ impl Engine {
             PlanChange::Stop => ("stop", "no longer in the procfile".to_owned()),
             PlanChange::Keep => ("keep", String::new()),
         };
-        let told = self.core.changes(plan).into_iter().map(|(id, change)| (id, words(change)));
-        told.map(|(id, (word, why))| (id, (word.to_owned(), why))).collect()
+        let changes = self.core.changes(plan).into_iter().map(|(id, change)| (id, words(change)));
+        changes.map(|(id, (word, why))| (id, (word.to_owned(), why))).collect()
     }
 
     pub(super) fn inspect(&self, id: &ServiceId) -> Option<serde_json::Value> {

@@ -18,7 +18,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Returns when the server is in the middle of nothing, or when the wait is over; says what it waits for.
 pub(super) async fn wait_until_idle(spec: &ServiceSpec, grace: Duration, say: impl Fn(String)) {
     let end = Instant::now() + grace / 2;
-    let mut told = None;
+    let mut reported = None;
     loop {
         let limit = ASK_TIMEOUT.min(end.saturating_duration_since(Instant::now()));
         let busy = match tokio::time::timeout(limit, recipes::busy_with(spec)).await {
@@ -26,15 +26,15 @@ pub(super) async fn wait_until_idle(spec: &ServiceSpec, grace: Duration, say: im
             Ok(Ok(Some(busy))) => busy,
             Ok(Err(failure)) => return say(format!("cannot be asked whether now is a good moment: {}", failure.reason)),
             // A slow answer during the wait is the end of the wait; the first one is worth a word.
-            Err(_) if told.is_none() => return say("does not answer whether now is a good moment".to_owned()),
+            Err(_) if reported.is_none() => return say("does not answer whether now is a good moment".to_owned()),
             Err(_) => String::new(),
         };
         if Instant::now() + ASK_EVERY >= end {
-            return say(format!("{}; it is stopped all the same", told.unwrap_or(busy)));
+            return say(format!("{}; it is stopped all the same", reported.unwrap_or(busy)));
         }
-        if told.as_ref() != Some(&busy) && !busy.is_empty() {
+        if reported.as_ref() != Some(&busy) && !busy.is_empty() {
             say(format!("{busy}: the stop waits for up to {}", human(grace / 2)));
-            told = Some(busy);
+            reported = Some(busy);
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
