@@ -19,8 +19,8 @@ pub fn throw_away(plan: Arc<Plan>, places: &Paths) -> Arc<Plan> {
     for volume in plan.volumes.values_mut().filter(|volume| !stays(volume)) {
         let path = data.join(volume.name.as_str());
         for spec in plan.services.values_mut().filter(|spec| spec.data.as_ref() == Some(&volume.name)) {
-            if let Some(told) = Arc::make_mut(spec).attributes.get_mut("data") {
-                *told = path.display().to_string();
+            if let Some(place) = Arc::make_mut(spec).attributes.get_mut("data") {
+                *place = path.display().to_string();
             }
         }
         volume.path = path;

@@ -144,9 +144,9 @@ fn no_key_is_lost_without_a_word() {
             let converted = text(&yaml).expect("mapped");
             for key in [key, "image", "command"] {
                 let own = format!("services.a.{key}");
-                let told = |what: &str| what == own || what.starts_with(&format!("{own}."));
+                let is_reported = |what: &str| what == own || what.starts_with(&format!("{own}."));
                 assert!(
-                    converted.report.lines.iter().any(|line| told(&line.what)),
+                    converted.report.lines.iter().any(|line| is_reported(&line.what)),
                     "{base}, {key}:\n{}",
                     converted.report.render(&[KeyOutcome::Mapped, KeyOutcome::Dropped, KeyOutcome::NotMapped])
                 );

@@ -49,10 +49,10 @@ fn planned(project: &Project) -> BTreeMap<String, (String, String)> {
 fn edit(project: &Project, text: &str, expected: &[(&str, &str, &str)]) {
     project.rewrite(text);
     let plan = planned(project);
-    let told: Vec<(&str, &str)> =
+    let rows: Vec<(&str, &str)> =
         plan.iter().filter(|(_, (word, _))| word != "keep").map(|(name, (word, _))| (name.as_str(), word.as_str())).collect();
     let wanted: Vec<(&str, &str)> = expected.iter().map(|(name, word, _)| (*name, *word)).collect();
-    assert_eq!(told, wanted, "{plan:#?}");
+    assert_eq!(rows, wanted, "{plan:#?}");
     for (name, _, why) in expected {
         assert!(plan[*name].1.contains(why), "{name}: {why:?} in {:?}", plan[*name].1);
     }
@@ -130,8 +130,8 @@ fn a_variable_of_the_shell_is_no_change_unless_the_procfile_names_it() {
         .procfile("[services.a]\nrun = \"{svc:a}\"\nenv = { LEVEL = \"${LEVEL:-info}\" }\n[services.b]\nrun = \"{svc:b}\"\n");
     project.run(&["up", "-d"]).code(0);
     project.run_in_shell("STRAY=1 \"$0\" up --plan").code(0).says_not("restart");
-    let told = project.run_in_shell("LEVEL=debug \"$0\" up --plan").code(0).says("env LEVEL");
-    assert_eq!(told.stdout.matches("restart").count(), 1, "{told}");
+    let planned = project.run_in_shell("LEVEL=debug \"$0\" up --plan").code(0).says("env LEVEL");
+    assert_eq!(planned.stdout.matches("restart").count(), 1, "{planned}");
     let before = pids(&project);
     project.run_in_shell("LEVEL=debug \"$0\" up -d").code(0);
     let after = pids(&project);

@@ -286,8 +286,8 @@ fn commands_that_only_look_execute_nothing() {
         assert!(!project.path("ran").exists(), "{args:?} executed {}\n{run}", project.read("ran"));
     }
     project.run(&["which", "redis"]).code(0).says_not("7.2.5");
-    let told = project.run(&["which"]).code(0).stdout;
-    assert_eq!(told.matches("version unknown until `devrun up` runs it").count(), 2, "{told}");
+    let listed = project.run(&["which"]).code(0).stdout;
+    assert_eq!(listed.matches("version unknown until `devrun up` runs it").count(), 2, "{listed}");
 }
 
 // --- without a home ---

@@ -98,8 +98,8 @@ fn ports_auto_is_remembered_for_as_long_as_the_stack_runs() {
     project.run(&["up", "-d", "--ports", "auto"]).code(0);
     let port_of_a = project.service("a")["ports"]["main"].to_string();
     assert_ne!(port_of_a, fixed.to_string());
-    let told = project.run(&["env", "b", "--format", "json"]).code(0).json();
-    assert_eq!(told["A_PORT"], port_of_a.as_str());
+    let env_of_b = project.run(&["env", "b", "--format", "json"]).code(0).json();
+    assert_eq!(env_of_b["A_PORT"], port_of_a.as_str());
     project.run(&["up", "--plan"]).code(0).says_not("restart");
     let pid = project.service("a")["pid"].clone();
     project.run(&["up", "-d"]).code(0);

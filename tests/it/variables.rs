@@ -67,7 +67,7 @@ fn global_options_stand_before_or_after_the_verb_or_in_variables() {
     // Commas part profiles; the flag goes before the variable.
     project.run(&["--project-name", "other", "ps", "--json"]).code(0).says("\"other\"");
     project.run(&["up", "-d"]).code(0);
-    assert!(project.path("state").is_dir(), "the state lies where it was told to");
+    assert!(project.path("state").is_dir(), "the state lies where it was asked to be");
     project.run(&["down"]).code(0);
     project.run(&["--instance", "No Good", "ps"]).code(2).says("instance");
 }
@@ -106,7 +106,7 @@ fn talk_and_colour_are_as_they_are_asked_for() {
     }
 }
 
-/// A binary that is not what its pin says is refused before anything of it runs; the store is where it was told to be.
+/// A binary that is not what its pin says is refused before anything of it runs; the store is where it was asked to be be.
 ///
 /// Shows: DEVRUN_BIN_CACHE, exit 8.
 #[test]

@@ -239,7 +239,7 @@ fn is_about(line: &str, name: &str, key: &str) -> bool {
 
 /// What `after` has not, or has otherwise; further keys of it are what devrun says more precisely. `told` are the lines that
 /// import and export printed: a difference with a line about that key of that service, or about the service, is none.
-pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, Meaning>, told: &str) -> Vec<String> {
+pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, Meaning>, said: &str) -> Vec<String> {
     let mut out = Vec::new();
     let is_broker = |service: &Meaning| service.get("image").is_some_and(|image| image.starts_with("apache/kafka:"));
     let brokers: Vec<&str> = after.iter().filter(|(_, one)| is_broker(one)).map(|(name, _)| name.as_str()).collect();
@@ -247,8 +247,8 @@ pub fn differences(before: &BTreeMap<String, Meaning>, after: &BTreeMap<String, 
         let is_told = |key: &str| {
             // What an image of a language or a system ran is run natively then: by the project's own files.
             let native = matches!(key, "image" | "command")
-                && told.lines().any(|line| line.contains("runs natively") && is_about(line, name, "image"));
-            native || told.lines().filter(|line| !line.contains(": mapped: ")).any(|line| is_about(line, name, key))
+                && said.lines().any(|line| line.contains("runs natively") && is_about(line, name, "image"));
+            native || said.lines().filter(|line| !line.contains(": mapped: ")).any(|line| is_about(line, name, key))
         };
         let Some(then) = after.get(name) else {
             if !is_told("") {

@@ -197,14 +197,14 @@ fn round(folder: &Path, name: &str) -> Result<Option<Vec<String>>, String> {
     let variables: Vec<(&str, &str)> =
         variables.chain(given.iter().map(|(name, value)| (name.as_str(), value.as_str()))).collect();
     let after = config(&project.dir(), &["made.yaml"], &variables)?;
-    let mut told = format!("{}{}{}{}", import.stdout, import.stderr, explained.stderr, export.stderr);
+    let mut said = format!("{}{}{}{}", import.stdout, import.stderr, explained.stderr, export.stderr);
     let (before, after) = (meaning(&before), meaning(&after));
     // A long report leaves out what was mapped: the services in question are explained one by one.
-    for line in differences(&before, &after, &told) {
+    for line in differences(&before, &after, &said) {
         let service = line.split(['.', ' ']).next().unwrap_or_default();
-        told.push_str(&project.run(&["import", "--explain", service, name]).stdout);
+        said.push_str(&project.run(&["import", "--explain", service, name]).stdout);
     }
-    Ok(Some(differences(&before, &after, &told)))
+    Ok(Some(differences(&before, &after, &said)))
 }
 
 fn a_round_trip_keeps_the_meaning() {

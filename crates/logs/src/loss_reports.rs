@@ -37,7 +37,7 @@ impl Pump {
             }
             None => (self.unopened.borrow().get(id).filter(|log| log.loss.bytes > 0).map(|log| log.loss.clone()), None),
         };
-        let mut told = self.told.borrow_mut();
+        let mut reported = self.reported.borrow_mut();
         let listener = self.losses.borrow();
         let tell = |loss: LogLoss, over| {
             if let Some(listener) = listener.as_ref() {
@@ -46,18 +46,18 @@ impl Pump {
             }
         };
         if let Some(loss) = ended {
-            told.remove(id);
+            reported.remove(id);
             self.publish(id, LogStream::Devrun, now(), format!("{loss}; output is kept again\n").as_bytes());
             tell(loss, true);
         }
         if let Some(loss) = lost {
-            let before = told.get(id).copied();
+            let before = reported.get(id).copied();
             if before.is_none() {
                 let text = format!("the log file cannot be written ({}); output is shown but not kept\n", loss.why);
                 self.publish(id, LogStream::Devrun, now(), text.as_bytes());
             }
             if before.is_none_or(|before| micros.saturating_sub(before) >= REPORT_EVERY_MICROS) {
-                told.insert(id.clone(), micros.min(now()));
+                reported.insert(id.clone(), micros.min(now()));
                 tell(loss, false);
             }
         }

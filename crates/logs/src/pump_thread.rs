@@ -60,7 +60,7 @@ pub(super) struct Pump {
     pub(super) unopened: RefCell<BTreeMap<ServiceId, UnopenedLog>>,
     pub(super) losses: RefCell<Option<mpsc::UnboundedSender<LossReport>>>,
     /// When the loss of a service was last told.
-    pub(super) told: RefCell<BTreeMap<ServiceId, i64>>,
+    pub(super) reported: RefCell<BTreeMap<ServiceId, i64>>,
     /// Of init steps and other short-lived processes.
     partial_lines: RefCell<BTreeMap<(ServiceId, u32), (LogStream, PartialLine)>>,
     subscribers: RefCell<Vec<Subscriber>>,
@@ -78,7 +78,7 @@ pub(super) async fn run_pump(folder: PathBuf, mut commands: mpsc::UnboundedRecei
         files: RefCell::default(),
         unopened: RefCell::default(),
         losses: RefCell::default(),
-        told: RefCell::default(),
+        reported: RefCell::default(),
         partial_lines: RefCell::default(),
         subscribers: RefCell::default(),
         sources: RefCell::default(),

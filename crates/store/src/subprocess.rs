@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_telling_line_is_found() {
-        for (stderr, told) in [
+        for (stderr, complaint) in [
             ("WARNING: Retrying after an error\nERROR: no matching distribution\n", "ERROR: no matching distribution"),
             ("npm error code ECONNREFUSED\nnpm error a log is at …\n", "npm error code ECONNREFUSED"),
             ("Reading package lists...\nE: Unable to locate package x\n", "E: Unable to locate package x"),
@@ -271,7 +271,7 @@ mod tests {
             ("", "it exited with 1"),
         ] {
             let ended = SubprocessOutput { code: Some(1), stderr: stderr.to_owned(), ..SubprocessOutput::default() };
-            assert_eq!(ended.complaint(), told);
+            assert_eq!(ended.complaint(), complaint);
         }
     }
 

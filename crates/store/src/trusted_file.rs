@@ -103,9 +103,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for (path, told) in [(fifo.as_path(), "a FIFO"), (folder.path(), "a directory"), (Path::new("/dev/zero"), "a device")] {
+        for (path, named) in [(fifo.as_path(), "a FIFO"), (folder.path(), "a directory"), (Path::new("/dev/zero"), "a device")] {
             let failure = read_untrusted(path).unwrap_err();
-            assert!(failure.reason.contains(told) && failure.reason.contains(&path.display().to_string()), "{failure}");
+            assert!(failure.reason.contains(named) && failure.reason.contains(&path.display().to_string()), "{failure}");
         }
         let large = folder.path().join("large");
         File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();

@@ -64,7 +64,7 @@ export function terminalView(name) {
   const cursor = h("span", { class: "cursor" });
   const keys = h("textarea", { class: "keys", "aria-label": `Terminal of ${name}`, "aria-describedby": "terminal-help screen", autocapitalize: "off", autocomplete: "off", autocorrect: "off", spellcheck: "false", rows: "1" });
   const frame = h("div", { class: "terminal" }, screen, cursor, keys);
-  const told = h("span", { role: "status", id: "terminal-state" }, "attaching …");
+  const stateText = h("span", { role: "status", id: "terminal-state" }, "attaching …");
   let [number, size, applicationCursor, bracketed, ended] = [null, null, false, false, false];
   let stop = new AbortController();
 
@@ -81,7 +81,7 @@ export function terminalView(name) {
   const show = (update) => {
     if (update.terminal !== undefined) {
       number = update.terminal;
-      told.textContent = "attached";
+      stateText.textContent = "attached";
       screen.replaceChildren();
     }
     size = update.size;
@@ -102,12 +102,12 @@ export function terminalView(name) {
       size = fitting();
       await terminal(name, size, stop.signal, show);
       ended = true;
-      told.textContent = `${name} has ended, or its output was too fast to follow; it is attached again when something changes`;
+      stateText.textContent = `${name} has ended, or its output was too fast to follow; it is attached again when something changes`;
     } catch (error) {
       if (stop.signal.aborted) return;
       // A service without a terminal is asked once, not at every change.
       ended = !(error instanceof Invalid);
-      if (!again) told.textContent = error.message;
+      if (!again) stateText.textContent = error.message;
     }
     number = null;
     cursor.hidden = true;
@@ -168,7 +168,7 @@ export function terminalView(name) {
   return {
     element: [
       h("h2", {}, `Terminal of ${name}`),
-      h("div", { class: "bar" }, h("a", { href: `#/service/${encodeURIComponent(name)}` }, "detach"), told, h("span", { class: "dim", id: "terminal-help" }, "Keys go to the service; Ctrl-] detaches.")),
+      h("div", { class: "bar" }, h("a", { href: `#/service/${encodeURIComponent(name)}` }, "detach"), stateText, h("span", { class: "dim", id: "terminal-help" }, "Keys go to the service; Ctrl-] detaches.")),
       frame,
     ],
     opened: () => { resized.observe(frame); keys.focus(); attach(); },

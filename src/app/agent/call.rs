@@ -202,7 +202,7 @@ impl AgentStack {
         let outcome = status.settled.clone().unwrap_or_default();
         let mut failures = Vec::new();
         for one in &status.snapshot.services {
-            let told = outcome.failures.iter().find(|failed| failed.id.as_str() == one.name);
+            let failed_start = outcome.failures.iter().find(|failed| failed.id.as_str() == one.name);
             if !matches!(one.state, State::Failed | State::BackingOff) && one.health != devrun_model::Health::Unhealthy {
                 continue;
             }
@@ -221,8 +221,8 @@ impl AgentStack {
             failures.push(json!({
                 "service": one.name,
                 "state": one.state,
-                "reason": told.map(|failed| failed.failure.reason.clone()).or_else(|| one.reason.clone()).map(|text| masker.text(&text)),
-                "help": told.and_then(|failed| failed.failure.help.clone()).or(why.help),
+                "reason": failed_start.map(|failed| failed.failure.reason.clone()).or_else(|| one.reason.clone()).map(|text| masker.text(&text)),
+                "help": failed_start.and_then(|failed| failed.failure.help.clone()).or(why.help),
                 "exit_code": one.exit_code,
                 "signal": one.signal,
                 "last_probe_answer": why.last_answer,

@@ -93,13 +93,13 @@ fn status(globals: &Globals, args: &TaskArgs) -> Result<i32, Failure> {
                 TaskStatus::Indeterminate { since } => ("interrupted", Some(since)),
             },
         };
-        let told = seen.status(spec);
+        let status = seen.status(spec);
         rows.push(TaskRow {
             name: spec.service.to_string(),
             standing,
             at,
-            state: told.map_or(State::Stopped, |told| told.state),
-            exit_code: told.and_then(|told| told.exit_code),
+            state: status.map_or(State::Stopped, |status| status.state),
+            exit_code: status.and_then(|status| status.exit_code),
         });
     }
     if args.json {

@@ -97,8 +97,8 @@ fn d06_a_killed_installer_leaves_a_complete_entry_or_none() {
 async fn a_client_in_a_process_of_its_own() {
     let mut place = Place::new();
     place.options.store = std::env::var(STORE).unwrap().into();
-    let told = std::env::var(URL).unwrap();
-    place.programs(&[("npm", &format!("echo $$ > {told}.new\nmv {told}.new {told}\nexec sleep 1000"))]);
+    let pid_file = std::env::var(URL).unwrap();
+    place.programs(&[("npm", &format!("echo $$ > {pid_file}.new\nmv {pid_file}.new {pid_file}\nexec sleep 1000"))]);
     let source = SourceSpec { npm: Some("made-up@1.2.3".to_owned()), version: Some("1.2.3".to_owned()), ..SourceSpec::default() };
     let ended = locate(&recipe(source, None), &place.options).await;
     panic!("it was to be killed: {ended:?}");
@@ -107,19 +107,19 @@ async fn a_client_in_a_process_of_its_own() {
 #[test]
 fn a_client_does_not_outlive_the_process_that_waits_for_it() {
     let place = Place::new();
-    let told = place.path().join("client");
+    let pid_file = place.path().join("client");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "fetch::kills::a_client_in_a_process_of_its_own", "--test-threads=1"])
         .env(STORE, &place.options.store)
-        .env(URL, &told)
+        .env(URL, &pid_file)
         .env("TMPDIR", place.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let client = eventually("the client runs", PATIENCE, || {
         assert!(child.try_wait().unwrap().is_none(), "the process that fetches has ended by itself");
-        std::fs::read_to_string(&told).ok()
+        std::fs::read_to_string(&pid_file).ok()
     });
     let stat = format!("/proc/{}/stat", client.trim());
     assert!(std::fs::read_to_string(&stat).is_ok(), "the client is not running");

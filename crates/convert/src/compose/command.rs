@@ -152,7 +152,7 @@ impl Importer<'_> {
             let host = format!("${{{}.host}}", target.name);
             let port = format!("${{{}.port}}", target.name);
             let program = words.first().map(|word| word.rsplit('/').next().unwrap_or(word).to_owned()).unwrap_or_default();
-            let mut told = false;
+            let mut reported = false;
             if let Some((_, option)) = CLIENTS.iter().find(|(name, _)| *name == program) {
                 let Some(place) = words.iter().position(|word| *word == host || word.ends_with(&format!("={host}"))) else {
                     continue;
@@ -163,12 +163,12 @@ impl Importer<'_> {
                             words.get_mut(at + 1).filter(|word| word.parse() == Ok(target.main.unwrap_or_default()))
                         {
                             *number = port;
-                            told = true;
+                            reported = true;
                         }
                     }
                     None if !words.iter().any(|word| word.starts_with("--port=")) => {
                         words.splice(place + 1..place + 1, [(*option).to_owned(), port]);
-                        told = true;
+                        reported = true;
                     }
                     None => {}
                 }
@@ -189,10 +189,10 @@ impl Importer<'_> {
                     } else {
                         continue;
                     }
-                    told = true;
+                    reported = true;
                 }
             }
-            if told {
+            if reported {
                 let here = target.remapped.clone().unwrap_or_default();
                 let text = format!("`{}` listens on {here} here: its port is added", target.name);
                 self.report.mapped(at, draft.what("command"), text);

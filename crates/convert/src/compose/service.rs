@@ -33,8 +33,8 @@ impl Importer<'_> {
                 self.program_ports(draft, &mut ports);
                 self.run(draft, command, &mut section);
                 // A command that is told its port needs no reminder.
-                let told = section.get("run").is_some_and(|run| run.line().contains("${PORT}"));
-                if !told {
+                let gets_port = section.get("run").is_some_and(|run| run.line().contains("${PORT}"));
+                if !gets_port {
                     section.above.append(&mut ports.above);
                 }
                 section.keys.append(&mut ports.keys);

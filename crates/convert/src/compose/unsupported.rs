@@ -105,14 +105,15 @@ impl Importer<'_> {
     pub(super) fn audit(&mut self, draft: &Draft) {
         for (name, node, at) in syntax::each(draft.map()) {
             let what = draft.what(name);
-            let told = |told: &str| told.strip_prefix(what.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let is_reported =
+                |line: &str| line.strip_prefix(what.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             let empty = match &node.value {
                 YamlValue::Null => true,
                 YamlValue::List(list) => list.is_empty(),
                 YamlValue::Map(map) => map.is_empty(),
                 _ => false,
             };
-            if !empty && !name.starts_with("x-") && !self.report.lines.iter().any(|line| told(&line.what)) {
+            if !empty && !name.starts_with("x-") && !self.report.lines.iter().any(|line| is_reported(&line.what)) {
                 self.report.not_mapped(at, what, "nothing was made of it");
             }
         }

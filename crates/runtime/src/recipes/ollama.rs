@@ -161,17 +161,17 @@ mod tests {
     #[test]
     fn what_is_told_of_a_pull() {
         let mut heard = PullProgress::default();
-        let mut told = |line: &str| heard.line(line.as_bytes());
-        assert_eq!(told("{\"status\":\"pulling manifest\"}\n"), Ok(Some("pulling manifest".to_owned())));
-        assert_eq!(told("{\"status\":\"pulling manifest\"}\n"), Ok(None));
+        let mut line_of = |line: &str| heard.line(line.as_bytes());
+        assert_eq!(line_of("{\"status\":\"pulling manifest\"}\n"), Ok(Some("pulling manifest".to_owned())));
+        assert_eq!(line_of("{\"status\":\"pulling manifest\"}\n"), Ok(None));
         let part = |completed: u64| format!("{{\"status\":\"pulling abc\",\"total\":1048576,\"completed\":{completed}}}");
-        assert_eq!(told("{\"status\":\"pulling abc\"}"), Ok(Some("pulling abc".to_owned())));
-        assert_eq!(told(&part(10_000)), Ok(None));
-        assert!(told(&part(524_288)).is_ok_and(|text| text.is_some_and(|text| text.starts_with("pulling abc, 50 % of 1"))));
-        assert_eq!(told(&part(530_000)), Ok(None));
-        assert!(told(&part(u64::MAX)).is_ok_and(|text| text.is_some_and(|text| text.contains("100 %"))));
-        assert_eq!(told("{\"error\":\"file does not exist\"}"), Err("file does not exist".to_owned()));
-        assert_eq!(told("\n"), Ok(None));
-        assert!(told("{\"stat").is_err());
+        assert_eq!(line_of("{\"status\":\"pulling abc\"}"), Ok(Some("pulling abc".to_owned())));
+        assert_eq!(line_of(&part(10_000)), Ok(None));
+        assert!(line_of(&part(524_288)).is_ok_and(|text| text.is_some_and(|text| text.starts_with("pulling abc, 50 % of 1"))));
+        assert_eq!(line_of(&part(530_000)), Ok(None));
+        assert!(line_of(&part(u64::MAX)).is_ok_and(|text| text.is_some_and(|text| text.contains("100 %"))));
+        assert_eq!(line_of("{\"error\":\"file does not exist\"}"), Err("file does not exist".to_owned()));
+        assert_eq!(line_of("\n"), Ok(None));
+        assert!(line_of("{\"stat").is_err());
     }
 }

@@ -115,7 +115,7 @@ mod tests {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
         let id = |name: &str| ServiceId::single(&ServiceName::new(name).unwrap());
-        let (sender, told) = mpsc::channel();
+        let (sender, reported) = mpsc::channel();
         let subjects = vec![
             WatchedFiles { id: id("py"), globs: vec!["src/**/*.py".to_owned()] },
             WatchedFiles { id: id("all"), globs: vec!["**".to_owned()] },
@@ -135,7 +135,7 @@ mod tests {
         }
         let mut seen: Vec<(String, String)> = Vec::new();
         while seen.len() < 2 {
-            seen.push(told.recv_timeout(Duration::from_secs(20)).unwrap());
+            seen.push(reported.recv_timeout(Duration::from_secs(20)).unwrap());
         }
         seen.sort();
         assert_eq!(seen, [("all".to_owned(), "src/deep/x.py".to_owned()), ("py".to_owned(), "src/deep/x.py".to_owned())]);
@@ -144,7 +144,7 @@ mod tests {
         std::fs::write(root.join("src/new/er/y.py"), "x").unwrap();
         let (mut py, mut all) = (false, false);
         while !(py && all) {
-            let (id, _) = told.recv_timeout(Duration::from_secs(20)).unwrap();
+            let (id, _) = reported.recv_timeout(Duration::from_secs(20)).unwrap();
             py |= id == "py";
             all |= id == "all";
         }
@@ -169,13 +169,13 @@ mod tests {
         folders.look();
         let stamps = polls.then(|| folders.stamps());
         let looker = WatchThread { root: root.to_path_buf(), sets: vec![(id, set.build().unwrap())], folders, stamps };
-        let (reports, told) = mpsc::channel();
+        let (reports, reported) = mpsc::channel();
         std::thread::spawn(move || looker.run(&news, move |report| drop(reports.send(report))));
-        (told, sender)
+        (reported, sender)
     }
 
-    fn next_change(told: &mpsc::Receiver<WatchReport>) -> String {
-        match told.recv_timeout(Duration::from_secs(20)).unwrap() {
+    fn next_change(reported: &mpsc::Receiver<WatchReport>) -> String {
+        match reported.recv_timeout(Duration::from_secs(20)).unwrap() {
             WatchReport::Changed(_, path) => path,
             other => panic!("{other:?}"),
         }
@@ -189,8 +189,8 @@ mod tests {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
         std::fs::write(root.join("conf/sub/app.conf"), "1").unwrap();
-        let (told, end) = watch(&root, &["dist", "conf/sub/app.conf", "later/*.txt"], false);
-        let quiet = || while told.recv_timeout(SETTLE_FOR * 4).is_ok() {};
+        let (reported, end) = watch(&root, &["dist", "conf/sub/app.conf", "later/*.txt"], false);
+        let quiet = || while reported.recv_timeout(SETTLE_FOR * 4).is_ok() {};
         for round in 0..3 {
             if round == 1 {
                 std::fs::rename(root.join("dist"), root.join("dist.old")).unwrap();
@@ -199,25 +199,25 @@ mod tests {
             }
             std::fs::create_dir_all(root.join("dist/deep")).unwrap();
             std::fs::write(root.join("dist/deep/new"), "1").unwrap();
-            assert!(next_change(&told).starts_with("dist"), "{round}");
+            assert!(next_change(&reported).starts_with("dist"), "{round}");
             quiet();
             std::fs::write(root.join("dist/deep/new"), "2").unwrap();
-            assert_eq!(next_change(&told), "dist/deep/new", "{round}");
+            assert_eq!(next_change(&reported), "dist/deep/new", "{round}");
             quiet();
         }
         // What was moved away is no longer meant.
         std::fs::write(root.join("dist.old/deep/new"), "3").unwrap();
-        assert!(told.recv_timeout(SETTLE_FOR * 4).is_err());
+        assert!(reported.recv_timeout(SETTLE_FOR * 4).is_err());
         std::fs::remove_dir_all(root.join("conf")).unwrap();
-        assert_eq!(next_change(&told), "conf/sub/app.conf");
+        assert_eq!(next_change(&reported), "conf/sub/app.conf");
         std::fs::create_dir_all(root.join("conf/sub")).unwrap();
         quiet();
         std::fs::write(root.join("conf/sub/app.conf"), "2").unwrap();
-        assert_eq!(next_change(&told), "conf/sub/app.conf");
+        assert_eq!(next_change(&reported), "conf/sub/app.conf");
         std::fs::create_dir(root.join("later")).unwrap();
         quiet();
         std::fs::write(root.join("later/a.txt"), "1").unwrap();
-        assert_eq!(next_change(&told), "later/a.txt");
+        assert_eq!(next_change(&reported), "later/a.txt");
         end.send(WatchMessage::End).unwrap();
     }
 
@@ -227,19 +227,19 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("src/node_modules")).unwrap();
         std::fs::write(root.join("src/a"), "1").unwrap();
-        let (told, end) = watch(&root, &["src"], true);
+        let (reported, end) = watch(&root, &["src"], true);
         assert!(matches!(
-            told.recv_timeout(Duration::from_secs(20)).unwrap(),
+            reported.recv_timeout(Duration::from_secs(20)).unwrap(),
             WatchReport::Note(_, text) if text.contains("polled every 1s") && text.contains("max_user_watches")
         ));
         std::fs::write(root.join("src/node_modules/x"), "1").unwrap();
         std::fs::write(root.join("src/a"), "22").unwrap();
-        assert_eq!(next_change(&told), "src/a");
+        assert_eq!(next_change(&reported), "src/a");
         std::fs::create_dir(root.join("src/new")).unwrap();
         std::fs::write(root.join("src/new/b"), "1").unwrap();
-        assert_eq!(next_change(&told), "src/new/b");
+        assert_eq!(next_change(&reported), "src/new/b");
         std::fs::remove_dir_all(root.join("src/new")).unwrap();
-        assert_eq!(next_change(&told), "src/new/b");
+        assert_eq!(next_change(&reported), "src/new/b");
         end.send(WatchMessage::End).unwrap();
     }
 }

@@ -28,8 +28,8 @@ pub(super) fn run(
     usual_ports: &BTreeSet<(String, String)>,
 ) -> Result<i32, Failure> {
     let runtime = crate::app::runtime::runtime()?;
-    let told = runtime.block_on(missing_programs::changes(project, plan))?;
-    let changes = told.unwrap_or_else(|| {
+    let answer = runtime.block_on(missing_programs::changes(project, plan))?;
+    let changes = answer.unwrap_or_else(|| {
         plan.services.keys().map(|id| (id.clone(), ("start".to_owned(), "nothing runs".to_owned()))).collect()
     });
     let wanted = start_scope::of(plan, targets, args.no_deps);
