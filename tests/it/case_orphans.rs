@@ -109,6 +109,26 @@ fn o07_an_escapee_without_descriptors_does_not_outlive_the_supervisor() {
     project.nothing_left_within(Duration::from_secs(10));
 }
 
+/// Nothing ties the escapee to the stack but that it became a child of the supervisor when its keeper ended.
+#[test]
+fn o07_an_escapee_with_nothing_left_of_a_lost_keeper_does_not_outlive_a_down() {
+    for lose in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let text = "[services.a]\nrun = \"{svc:a} --setsid-escape --clobber-env --close-fds\"\n";
+        let project = Project::new().env("DEVRUN_NO_CGROUP", "1").procfile(text);
+        project.run(&["up", "-d"]).code(0);
+        alive(&project, "a", 2);
+        let keeper = project.keepers()[0].pid;
+        signal(keeper, lose);
+        if lose == Signal::SIGKILL {
+            let another = || project.keepers().first().is_some_and(|now| now.pid != keeper).then_some(());
+            eventually("another keeper", PATIENCE, another);
+            alive(&project, "a", 2);
+        }
+        project.run(&["down"]).code(0);
+        project.nothing_left();
+    }
+}
+
 #[test]
 fn o08_emergency_lists_each_pid_and_is_quick() {
     let project = up(MIXED);

@@ -92,6 +92,9 @@ pub mod signal;
 mod silent_stdin;
 pub mod state_location;
 #[cfg(target_os = "linux")]
+#[cfg(feature = "client")]
+mod strays;
+#[cfg(target_os = "linux")]
 mod syscall;
 #[cfg(feature = "client")]
 pub mod terminal;
