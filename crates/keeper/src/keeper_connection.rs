@@ -25,7 +25,6 @@ use super::launched_keeper::LaunchedKeeper;
 use super::orphans::Orphans;
 use super::process_trees::{self, TreeEvent};
 use super::reactor::register;
-use super::strays::Strays;
 use super::wire::{Inbox, Outbox, ReadOutcome};
 use super::{daemonize, file_size_limit, identity, keeper_launch};
 
@@ -62,7 +61,6 @@ pub(super) async fn begin(
         events,
         routes: HashMap::new(),
         orphans: Orphans::default(),
-        strays: Strays::new(),
         children,
         finish: None,
     };
@@ -195,7 +193,6 @@ struct KeeperConnection {
     events: mpsc::UnboundedSender<KeeperEvent>,
     routes: HashMap<ProcessId, ProcessRoute>,
     orphans: Orphans,
-    strays: Strays,
     children: SignalStream,
     finish: Option<oneshot::Sender<Vec<(i32, String)>>>,
 }
@@ -479,7 +476,7 @@ impl KeeperConnection {
             return;
         }
         self.watch = KeeperWatch::default();
-        self.strays.keeper_lost();
+        self.orphans.keeper_lost();
         let _ = self.events.send(KeeperEvent::Lost);
         let repeated = self.adopt();
         self.report_orphans();
@@ -592,10 +589,7 @@ impl KeeperConnection {
             drop(line);
             wait_for_exit(&keeper).await;
         }
-        survivors.extend(self.orphans.remaining());
-        if survivors.is_empty() {
-            survivors.extend(self.strays.end().await);
-        }
+        survivors.extend(self.orphans.remaining().await);
         if let Some(answer) = self.finish.take() {
             // Whoever asked may be gone; the journal has it too.
             let _ = answer.send(survivors);

@@ -67,7 +67,9 @@ pub mod lock;
 pub mod lock_holders;
 #[cfg(target_os = "linux")]
 mod log_pipes;
-pub mod orphans;
+#[cfg(target_os = "linux")]
+#[cfg(feature = "client")]
+mod orphans;
 #[cfg(all(test, target_os = "linux"))]
 mod own_descriptors;
 pub mod ownership;

@@ -7,6 +7,7 @@ use crate::journal::JournalEntry;
 use devrun_model::keeper::{ExitStatus, Inherited, ProcessId, SpawnSpec};
 
 use super::process_trees::{ReapScope, Relation, Trees};
+use super::strays::Strays;
 use super::{identity, procfs, signal};
 
 /// Processes without their keeper.
@@ -19,11 +20,18 @@ pub struct Orphans {
     /// The keeper's answer to `Finish`.
     pub finished: Option<Vec<(i32, String)>>,
     specs: BTreeMap<ProcessId, SpawnSpec>,
+    strays: Strays,
 }
 
 impl Default for Orphans {
     fn default() -> Self {
-        Self { trees: Trees::new(ReapScope::Known), unannounced: BTreeSet::new(), finished: None, specs: BTreeMap::new() }
+        Self {
+            trees: Trees::new(ReapScope::Known),
+            unannounced: BTreeSet::new(),
+            finished: None,
+            specs: BTreeMap::new(),
+            strays: Strays::new(),
+        }
     }
 }
 
@@ -77,9 +85,14 @@ impl Orphans {
             })
             .collect()
     }
-    /// What still lives, for people.
-    #[must_use]
-    pub fn remaining(&self) -> Vec<(i32, String)> {
-        self.trees.entries().map(|entry| (entry.identity.pid, procfs::command(entry.identity.pid))).collect()
+    /// A keeper has ended, and its children are ours.
+    pub fn keeper_lost(&mut self) {
+        self.strays.keeper_lost();
+    }
+    /// What still lives at the end, for people. What no tree has and came from a lost keeper is killed first.
+    pub async fn remaining(&self) -> Vec<(i32, String)> {
+        let mut left = self.strays.end().await;
+        left.extend(self.trees.entries().map(|entry| (entry.identity.pid, procfs::command(entry.identity.pid))));
+        left
     }
 }
