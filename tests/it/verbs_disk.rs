@@ -232,6 +232,33 @@ fn report_is_one_archive_without_secrets() {
     assert!(project.read("devrun-report/logs/a.log").contains("the password is ••••"));
 }
 
+/// A checkout can bring links in the place of logs.
+#[test]
+fn no_log_is_read_through_a_link() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.write("elsewhere/key", "not-for-a-report\n");
+    project.write("elsewhere/a.log", "not-for-a-report\n");
+    let logs = project.path(".devrun/logs");
+    std::fs::create_dir_all(&logs).unwrap();
+    let link = |to: &str, from: &std::path::Path| std::os::unix::fs::symlink(project.path(to), from).unwrap();
+    for name in ["a.log", "devrun.log", "events.jsonl"] {
+        link("elsewhere/key", &logs.join(name));
+    }
+    let packed = || {
+        let _absent = std::fs::remove_file(project.path("r.tgz"));
+        project.run(&["report", "-o", "r.tgz"]).code(0);
+        let unpacked = Command::new("tar").args(["xzOf", "r.tgz"]).current_dir(project.dir()).output().expect("tar runs");
+        String::from_utf8_lossy(&unpacked.stdout).into_owned()
+    };
+    assert!(!packed().contains("not-for-a-report"));
+    for command in [&["logs", "a"][..], &["logs", "a", "--json"], &["logs"], &["events"]] {
+        project.run(command).says_not("not-for-a-report");
+    }
+    std::fs::remove_dir_all(&logs).unwrap();
+    link("elsewhere", &logs);
+    assert!(!packed().contains("not-for-a-report"));
+}
+
 /// Shows: ls --all.
 #[test]
 fn other_modes_and_instances_are_not_passed_over() {

@@ -6,21 +6,39 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Opens a file for reading.
+/// Opens a file of ours for reading, never through a link: a checkout can bring one, which leads anywhere.
 ///
 /// # Errors
 /// As the system says; `InvalidInput` for what is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
-    check(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path))
+    check(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path))
 }
 
-/// Reads a whole file.
+/// Reads a whole file of ours.
 ///
 /// # Errors
 /// As [`open()`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a file of the user for reading, also through links.
+///
+/// # Errors
+/// As [`open()`].
+pub fn open_linked(path: &Path) -> io::Result<File> {
+    check(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path))
+}
+
+/// Reads a whole file of the user.
+///
+/// # Errors
+/// As [`open()`].
+pub fn read_linked(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_linked(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -51,6 +69,7 @@ pub fn check(opened: io::Result<File>) -> io::Result<File> {
         // A FIFO without a reader, and a socket.
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(refused("it is not a regular file")),
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(refused("it is a directory")),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Err(refused("it is a link")),
         Err(error) => Err(error),
     }
 }
@@ -67,17 +86,18 @@ mod tests {
         std::fs::create_dir(place("folder")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(place("socket")).unwrap();
         std::os::unix::fs::symlink("/dev/null", place("device")).unwrap();
-        for (name, said) in [
-            ("fifo", "not a regular file"),
-            ("folder", "a directory"),
-            ("socket", "not a regular file"),
-            ("device", "not a regular file"),
-        ] {
+        for (name, said) in
+            [("fifo", "not a regular file"), ("folder", "a directory"), ("socket", "not a regular file"), ("device", "a link")]
+        {
             let error = open(&place(name)).expect_err(name);
             assert!(error.to_string().contains(said), "{name}: {error}");
             assert!(append(&place(name)).is_err(), "{name}");
         }
+        assert!(open_linked(&place("device")).expect_err("a device").to_string().contains("not a regular file"));
         std::io::Write::write_all(&mut append(&place("file")).unwrap(), b"text").unwrap();
         assert_eq!(read(&place("file")).unwrap(), b"text");
+        std::os::unix::fs::symlink("file", place("link")).unwrap();
+        assert!(read(&place("link")).is_err());
+        assert_eq!(read_linked(&place("link")).unwrap(), b"text");
     }
 }

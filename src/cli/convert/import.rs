@@ -216,7 +216,7 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
     for recipe in found.recipes() {
         say(format!("{recipe}: a recipe, {}", found.evidence(&recipe)));
     }
-    let ignored = regular_file::read(&base.join(".gitignore")).unwrap_or_default();
+    let ignored = regular_file::read_linked(&base.join(".gitignore")).unwrap_or_default();
     let ignored = String::from_utf8_lossy(&ignored);
     let is_ignored = |entry: &String| ignored.lines().any(|line| line.trim().trim_matches('/') == entry.trim_matches('/'));
     let open: Vec<String> = found.to_ignore().into_iter().filter(|entry| !is_ignored(entry)).collect();

@@ -14,7 +14,7 @@ use devrun_model::hex::hex;
 /// # Errors
 /// When it cannot be read, and for a FIFO, a device or a socket, whose opening could wait without end.
 pub fn hash_file(path: &Path) -> std::io::Result<String> {
-    let mut file = regular_file::open(path)?;
+    let mut file = regular_file::open_linked(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0u8; 128 * 1024];
     loop {
@@ -33,7 +33,7 @@ const START: u64 = 8 * 1024 * 1024;
 /// # Errors
 /// As [`hash_file`].
 pub fn hash_start_of_file(path: &Path) -> std::io::Result<String> {
-    let file = regular_file::open(path)?;
+    let file = regular_file::open_linked(path)?;
     let mut hasher = Sha256::new();
     hasher.update(file.metadata()?.len().to_le_bytes());
     let mut start = Vec::new();

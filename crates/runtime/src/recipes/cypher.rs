@@ -152,7 +152,7 @@ fn failure(target: &BoltTarget, label: &str, error: &BoltError) -> Failure {
 
 fn read(path: &Path) -> Result<String, Failure> {
     let failed = |why: String| Failure::new(FailureKind::Task, format!("{}: {why}", path.display()));
-    let text = String::from_utf8(devrun_keeper::regular_file::read(path).map_err(|error| failed(error.to_string()))?)
+    let text = String::from_utf8(devrun_keeper::regular_file::read_linked(path).map_err(|error| failed(error.to_string()))?)
         .map_err(|_| failed("it is not UTF-8".to_owned()))?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

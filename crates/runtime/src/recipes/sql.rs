@@ -10,7 +10,7 @@ use devrun_model::{Failure, FailureKind, ServiceSpec};
 /// `Task`, naming the file.
 pub(super) fn read_script(path: &Path) -> Result<String, Failure> {
     let failed = |why: String| Failure::new(FailureKind::Task, format!("{}: {why}", path.display()));
-    let mut bytes = devrun_keeper::regular_file::read(path).map_err(|error| failed(error.to_string()))?;
+    let mut bytes = devrun_keeper::regular_file::read_linked(path).map_err(|error| failed(error.to_string()))?;
     if path.extension().is_some_and(|extension| extension == "gz") {
         let mut unpacked = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(bytes.as_slice()), &mut unpacked)

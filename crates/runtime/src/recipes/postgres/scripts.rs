@@ -91,7 +91,7 @@ pub(super) fn check_tools(context: &RecipeContext<'_>, scripts: &[InitScript]) -
         || std::env::split_paths(&path).any(|folder| folder.join("psql").is_file());
     for script in scripts {
         let InitScript::Shell(file) = script else { continue };
-        let calls = devrun_keeper::regular_file::read(file).is_ok_and(|text| {
+        let calls = devrun_keeper::regular_file::read_linked(file).is_ok_and(|text| {
             let text = String::from_utf8_lossy(&text);
             let code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
             code.flat_map(|line| line.split(|char: char| !(char.is_alphanumeric() || char == '_' || char == '-')))
