@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use devrun_model::{Dependency, Failure, FailureKind, Kind, Launch, Plan, ServiceId, ServiceSpec};
+use devrun_model::{CommandLine, Dependency, Failure, FailureKind, Kind, Launch, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::directory_answers;
 use devrun_store::FetchOptions;
 
@@ -60,14 +60,16 @@ impl ProgramCheck<'_> {
             if spec.optional || !scope(spec) {
                 continue;
             }
-            let looked = match &spec.launch {
+            let server = match &spec.launch {
                 Launch::Recipe(recipe) => devrun_store::check(recipe, self.options).await,
-                _ => self.command(spec),
+                _ => Ok(()),
             };
-            match looked {
-                Ok(()) => {}
-                Err(failure) if failure.kind == FailureKind::Binary => missing.push(self.places.name(spec, failure)),
-                Err(failure) => return Err(failure),
+            for looked in [server, self.command(spec)] {
+                match looked {
+                    Ok(()) => {}
+                    Err(failure) if failure.kind == FailureKind::Binary => missing.push(self.places.name(spec, failure)),
+                    Err(failure) => return Err(failure),
+                }
             }
         }
         Ok(missing)
@@ -82,10 +84,10 @@ impl ProgramCheck<'_> {
         let mut failures: Vec<Failure> = Vec::new();
         let mut recipes = Vec::new();
         for spec in first_copies(specs) {
-            match &spec.launch {
-                Launch::Recipe(recipe) => recipes.push((spec, (**recipe).clone())),
-                _ => failures.extend(self.command(spec).err().map(|failure| self.places.name(spec, failure))),
+            if let Launch::Recipe(recipe) = &spec.launch {
+                recipes.push((spec, (**recipe).clone()));
             }
+            failures.extend(self.command(spec).err().map(|failure| self.places.name(spec, failure)));
         }
         let uses: Vec<_> = recipes.iter().map(|(_, recipe)| recipe.clone()).collect();
         let located = devrun_store::fetch_all(&uses, self.options).await;
@@ -95,14 +97,29 @@ impl ProgramCheck<'_> {
         refuse(failures, "nothing was stopped")
     }
 
-    /// Whether the command of a service is there, or may come with its start.
+    /// Whether the commands of a service are there, or may come with its start.
     fn command(&self, spec: &ServiceSpec) -> Result<(), Failure> {
-        let Launch::Run(command) = &spec.launch else { return Ok(()) };
+        if directory_answers::check(&spec.dir).is_err() || !spec.dir.is_dir() {
+            return Ok(());
+        }
+        if let Some(pre_start) = &spec.pre_start {
+            // It runs first, so that it installs nothing for itself.
+            let before = ServiceSpec { pre_start: None, ..spec.clone() };
+            self.word(&before, pre_start)?;
+        }
+        match &spec.launch {
+            Launch::Run(command) => self.word(spec, command),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the program of one command is there, or may come with the start.
+    fn word(&self, spec: &ServiceSpec, command: &CommandLine) -> Result<(), Failure> {
         let word = command.argv.first().map_or("", String::as_str);
-        let spec_of = |id: &ServiceId| self.plan.services.get(id).map(AsRef::as_ref);
+        let current = |id: &ServiceId| self.plan.services.get(id).map(AsRef::as_ref);
+        let spec_of = |id: &ServiceId| if *id == spec.id { Some(spec) } else { current(id) };
         let all = || self.plan.services.iter().map(|(id, spec)| (id, spec.as_ref()));
-        let is_there = || directory_answers::check(&spec.dir).is_ok() && spec.dir.is_dir();
-        if !is_there() || devrun_core::command_may_be_installed(&spec.id, word, self.to_build, spec_of, all) {
+        if devrun_core::command_may_be_installed(&spec.id, word, self.to_build, spec_of, all) {
             return Ok(());
         }
         match devrun_store::find_command(word, &spec.env, &spec.dir) {

@@ -31,6 +31,17 @@ fn a_program_that_is_missing_stops_nothing_that_runs() {
             assert_eq!(pids(), before, "{command:?}: {refused}");
         }
     }
+    // What runs before it is looked for as well.
+    project.rewrite(
+        "[services.cache]\nrun = \"{svc:cache}\"\npre_start = \"no-such-preparation now\"\n[services.api]\nrun = \"{svc:api}\"\n",
+    );
+    project.run(&["check"]).code(0).says("warning: ").says("`no-such-preparation`");
+    for command in [&["up", "-d"][..], &["restart", "cache"]] {
+        let refused = project.run(command).code(7).says("`no-such-preparation`");
+        assert!(refused.last_line().contains("nothing was stopped"), "{refused}");
+        assert_eq!(pids(), before, "{command:?}: {refused}");
+    }
+    project.rewrite("[services.cache]\nrun = \"no-such-program\"\n[services.api]\nrun = \"{svc:api}\"\n");
     project.write(".devrun/data/kept", "");
     let refused = project.run(&["rebuild", "-d", "--yes"]).code(7).says("`no-such-program`");
     assert!(refused.last_line().contains("nothing was deleted"), "{refused}");
