@@ -215,6 +215,9 @@ fn bad_files_are_errors_with_a_place() {
     let bomb: String = std::iter::once("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned())
         .chain((1..20).map(|n| format!("a{n}: &a{n} [*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p},*a{p}]\n", p = n - 1)))
         .collect();
+    let large = format!("services:\n  s0: {{ image: x, environment: {{ A: {} }} }}\n", "a".repeat(900_000));
+    let copies: String = (1..3000).map(|n| format!("  s{n}: {{ extends: s0 }}\n")).collect();
+    let extending = format!("{large}{copies}");
     let table: &[(&str, &str)] = &[
         ("", "compose.yml:1: the file is empty"),
         ("# nothing\n", "the file is empty"),
@@ -231,6 +234,7 @@ fn bad_files_are_errors_with_a_place() {
         ("include: [gone.yml]\nservices: {a: {image: x}}\n", "compose.yml:1: gone.yml cannot be read"),
         ("include: [compose.yml]\nservices: {a: {image: x}}\n", "deeply"),
         (&bomb, "compose.yml:"),
+        (&extending, "take over by `extends` is more than 64 MiB"),
     ];
     for (yaml, expected) in table {
         let failure = text(yaml).expect_err(yaml);

@@ -54,6 +54,16 @@ pub(crate) struct YamlKey {
 }
 
 impl YamlNode {
+    /// About how many bytes it takes in memory.
+    pub(crate) fn size(&self) -> usize {
+        let inside = match &self.value {
+            YamlValue::Text(text) => text.len(),
+            YamlValue::List(list) => list.iter().map(Self::size).sum(),
+            YamlValue::Map(map) => map.iter().map(|(key, value)| key.name.len() + size_of::<YamlKey>() + value.size()).sum(),
+            YamlValue::Null | YamlValue::Bool(_) | YamlValue::Integer(_) | YamlValue::Float(_) => 0,
+        };
+        size_of::<Self>() + inside
+    }
     pub(crate) fn map(&self) -> Option<&Map> {
         match &self.value {
             YamlValue::Map(map) => Some(map),

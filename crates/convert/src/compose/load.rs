@@ -23,17 +23,20 @@ pub(crate) struct Loaded {
 /// More files than this are a mistake, or an attack; what includes itself is found by its depth.
 const MAX_FILES: usize = 5000;
 const MAX_DEPTH: usize = 20;
+/// What services take over by `extends`, together. A small file can ask for any number of copies of its largest service.
+const MAX_EXTENDED: usize = 64 << 20;
 
 struct Loader<'a> {
     root: &'a Path,
     read: SourceReader<'a>,
     files: Vec<PathBuf>,
     names: Vec<String>,
+    extended: usize,
 }
 
 /// Loads and merges.
 pub(crate) fn load(paths: &[PathBuf], root: &Path, read: SourceReader<'_>) -> Result<Loaded, Failure> {
-    let mut loader = Loader { root, read, files: Vec::new(), names: Vec::new() };
+    let mut loader = Loader { root, read, files: Vec::new(), names: Vec::new(), extended: 0 };
     let mut tree = Map::new();
     for path in paths {
         let one = loader.file(path, None, 0)?;
@@ -162,6 +165,15 @@ impl Loader<'_> {
         let Some(mut base) = base else {
             return Err(self.fail(at, format!("cannot extend unknown service `{wanted}`"), "check its name"));
         };
+        self.extended += base.size();
+        if self.extended > MAX_EXTENDED {
+            let most = MAX_EXTENDED >> 20;
+            return Err(self.fail(
+                at,
+                format!("what services take over by `extends` is more than {most} MiB together"),
+                "put large values into an env file",
+            ));
+        }
         if let YamlValue::Map(map) = &mut base.value {
             // Compose does not inherit what names other services.
             map.retain(|(key, _)| !matches!(key.name.as_str(), "depends_on" | "links" | "volumes_from" | "extends" | "profiles"));
