@@ -134,7 +134,8 @@ impl StackClaim {
         runtime_dir::prepare(&places)?;
         let run = run_id()?;
         let pump = LogPump::start(places.logs()).map_err(internal("the log thread cannot be started"))?;
-        let options = KeeperOptions { program: crate::app::runtime::OWN_PROGRAM.into(), hello: hello(&plan, &places, &run) };
+        let hello = hello(&plan, &places, &run);
+        let options = KeeperOptions { program: crate::app::runtime::OWN_PROGRAM.into(), hello, owns_children: true };
         // The socket is made while the keeper comes up.
         let (keeper, bound) = tokio::join!(KeeperHandle::handshake(options, keeper), async { server::bind(&places) });
         let (keeper, link) = keeper?;

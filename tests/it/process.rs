@@ -66,6 +66,7 @@ impl World {
                 supervisor: Identity { pid: 0, start: 0, boot: String::new() },
                 inherited: Vec::new(),
             },
+            owns_children: false,
         }
     }
     async fn keeper(&self) -> (KeeperHandle, mpsc::UnboundedReceiver<KeeperEvent>, Identity) {

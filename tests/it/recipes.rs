@@ -73,7 +73,7 @@ async fn runner(case: &Case) -> Runner {
         supervisor: Identity { pid: 1, start: 0, boot: String::new() },
         inherited: Vec::new(),
     };
-    let options = KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello };
+    let options = KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello, owns_children: false };
     let (keeper, _news) = KeeperHandle::start(options).await.unwrap();
     Runner {
         keeper,

@@ -103,7 +103,8 @@ impl Stack {
             supervisor: Identity { pid: std::process::id().cast_signed(), start: 0, boot: String::new() },
             inherited: Vec::new(),
         };
-        let options = KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello: hello.clone() };
+        let options =
+            KeeperOptions { program: PathBuf::from(env!("CARGO_BIN_EXE_devrun")), hello: hello.clone(), owns_children: false };
         let (keeper, _news) = KeeperHandle::start(options).await.unwrap();
         Runner {
             keeper,

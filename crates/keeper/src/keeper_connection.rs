@@ -476,7 +476,7 @@ impl KeeperConnection {
             return;
         }
         self.watch = KeeperWatch::default();
-        self.orphans.keeper_lost();
+        self.orphans.keeper_lost(self.options.owns_children);
         let _ = self.events.send(KeeperEvent::Lost);
         let repeated = self.adopt();
         self.report_orphans();

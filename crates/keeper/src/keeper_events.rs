@@ -17,6 +17,9 @@ pub struct KeeperOptions {
     pub program: PathBuf,
     /// Its first frame; `supervisor` is filled in by `start`.
     pub hello: KeeperHello,
+    /// This process is a supervisor and nothing else: it starts nothing in another session itself. So what is its child in one came
+    /// from a keeper that was lost, and is ended with the run.
+    pub owns_children: bool,
 }
 
 /// One process's news.

@@ -85,9 +85,11 @@ impl Orphans {
             })
             .collect()
     }
-    /// A keeper has ended, and its children are ours.
-    pub fn keeper_lost(&mut self) {
-        self.strays.keeper_lost();
+    /// A keeper has ended, and its children are ours. `owns_children`: see `KeeperOptions`.
+    pub fn keeper_lost(&mut self, owns_children: bool) {
+        if owns_children {
+            self.strays.keeper_lost();
+        }
     }
     /// What still lives at the end, for people. What no tree has and came from a lost keeper is killed first.
     pub async fn remaining(&self) -> Vec<(i32, String)> {

@@ -50,7 +50,8 @@ pub(super) async fn with_keeper<T>(
         supervisor: Identity { pid: 0, start: 0, boot: String::new() },
         inherited: Vec::new(),
     };
-    let (keeper, _events) = KeeperHandle::start(KeeperOptions { program: OWN_PROGRAM.into(), hello }).await?;
+    let (keeper, _events) =
+        KeeperHandle::start(KeeperOptions { program: OWN_PROGRAM.into(), hello, owns_children: true }).await?;
     let runner = Runner {
         keeper: keeper.clone(),
         places: made.places.clone(),
