@@ -12,7 +12,7 @@ use super::{identity, procfs, signal};
 
 /// Processes without their keeper.
 #[derive(Debug)]
-pub struct Orphans {
+pub(crate) struct Orphans {
     /// The trees.
     pub trees: Trees,
     /// Processes whose start was never announced to the supervisor; they are killed and reported as never started.
@@ -37,7 +37,7 @@ impl Default for Orphans {
 
 impl Orphans {
     /// Takes one over. `ended`: its exit was reported already; `exit`: how its leader ended, where the dead keeper wrote it.
-    pub fn add(&mut self, spec: &SpawnSpec, entry: JournalEntry, ended: bool, exit: Option<ExitStatus>) {
+    pub(crate) fn add(&mut self, spec: &SpawnSpec, entry: JournalEntry, ended: bool, exit: Option<ExitStatus>) {
         // A leader that ended a moment ago may still wait to be reaped by us; one whose number is a stranger's by now was
         // reaped by the dead keeper, which had no time to say so.
         let same = identity::of(entry.identity.pid).is_some_and(|now| now == entry.identity);
@@ -51,32 +51,32 @@ impl Orphans {
     }
     /// Whether this one is among them.
     #[must_use]
-    pub fn has(&self, process: ProcessId) -> bool {
+    pub(crate) fn has(&self, process: ProcessId) -> bool {
         self.trees.has(process)
     }
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.trees.is_empty()
     }
     /// See [`Trees::next_wake`].
     #[must_use]
-    pub fn next_wake(&self) -> Option<Instant> {
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
         if self.is_empty() { None } else { self.trees.next_wake() }
     }
     /// See [`Trees::reap`].
-    pub fn reap(&mut self) {
+    pub(crate) fn reap(&mut self) {
         if !self.is_empty() {
             self.trees.reap();
         }
     }
     /// See [`Trees::tick`].
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         self.trees.tick(now);
     }
     /// For the new keeper.
     #[must_use]
-    pub fn inherited(&self) -> Vec<Inherited> {
+    pub(crate) fn inherited(&self) -> Vec<Inherited> {
         self.trees
             .entries()
             .filter(|entry| !self.unannounced.contains(&entry.process))
@@ -86,13 +86,13 @@ impl Orphans {
             .collect()
     }
     /// A keeper has ended, and its children are ours. `owns_children`: see `KeeperOptions`.
-    pub fn keeper_lost(&mut self, owns_children: bool) {
+    pub(crate) fn keeper_lost(&mut self, owns_children: bool) {
         if owns_children {
             self.strays.keeper_lost();
         }
     }
     /// What still lives at the end, for people. What no tree has and came from a lost keeper is killed first.
-    pub async fn remaining(&self) -> Vec<(i32, String)> {
+    pub(crate) async fn remaining(&self) -> Vec<(i32, String)> {
         let mut left = self.strays.end().await;
         left.extend(self.trees.entries().map(|entry| (entry.identity.pid, procfs::command(entry.identity.pid))));
         left
