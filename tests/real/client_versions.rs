@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{LONG, Outcome, Project, eventually};
 use crate::services::{down, store, up, with_registries};
-use crate::stack::skip;
+use crate::stack::{has_psql, skip};
 
 trials![a_server_without_clients_is_dumped_and_restored_by_those_of_its_version, no_suitable_client_is_an_error_with_a_way_out];
 
@@ -60,6 +60,9 @@ fn stack(project: Project, more: &str) -> Project {
 
 fn a_server_without_clients_is_dumped_and_restored_by_those_of_its_version() {
     let Some(_) = server() else { return };
+    if !has_psql() {
+        return skip("no psql is installed");
+    }
     let project = with_registries(Project::new().env("DEVRUN_BIN_CACHE", &store().display().to_string()));
     let path = std::env::var("PATH").unwrap_or_default();
     let project = stack(project.env("PATH", &path), "");

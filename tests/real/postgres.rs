@@ -10,7 +10,7 @@ use devrun_runtime::recipes::{FirstBoot, FirstBootOutcome, engine_dir, first_boo
 use devrun_store::Located;
 use tokio_postgres::NoTls;
 
-use crate::stack::{Stack, block_on, found, names, skip};
+use crate::stack::{Stack, block_on, found, has_psql, names, skip};
 use crate::waits::{eventually, eventually_ok, within};
 
 trials![
@@ -116,6 +116,9 @@ fn took(boot: &FirstBoot) -> Duration {
 }
 
 fn first_boot_once_with_passwords_and_scripts() {
+    if !has_psql() {
+        return skip("no psql is installed");
+    }
     with_each(|located| {
         for (user, password) in
             [("appuser", "#ThawZin2k77!"), ("odd \"user\"", "a \"b\" 'c' \\ $HOME ${x} ä#%"), ("postgres", "pw")]
@@ -275,6 +278,9 @@ fn q01_without_namespaces_it_runs_as_another_user_where_that_user_can_pass() {
     use std::os::unix::fs::PermissionsExt as _;
     if installed().is_empty() {
         return skip("no Postgres is installed, and none can be fetched");
+    }
+    if !has_psql() {
+        return skip("no psql is installed");
     }
     if !nix::unistd::geteuid().is_root() {
         return crate::harness::skipped("only root can run as another user");

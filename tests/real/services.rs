@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually};
-use crate::stack::skip;
+use crate::stack::{has_psql, skip};
 
 trials![
     nginx,
@@ -695,6 +695,9 @@ pub fn tiny_model() -> Vec<u8> {
 /// Shows: run --with.
 fn a_throw_away_stack_hands_out_the_usual_variables_waits_for_no_disk_and_leaves_nothing() {
     let (Some(project), Some(_)) = (project("postgres", true), project("redis", true)) else { return };
+    if !has_psql() {
+        return skip("no psql is installed");
+    }
     let asked = "psql \"$DATABASE_URL\" -Atc \"SELECT 'fsync ' || current_setting('fsync')\"; \
                  echo \"$PGHOST:$PGPORT $PGUSER@$PGDATABASE ${#PGPASSWORD}\"; echo \"$REDIS_URL $REDIS_HOST:$REDIS_PORT\"; exit 7";
     let words = ["run", "--with", "postgres", "--with", "redis", "--", "sh", "-c", asked];

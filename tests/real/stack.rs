@@ -16,6 +16,12 @@ pub fn skip(why: &str) {
     crate::harness::skipped(why);
 }
 
+/// Whether the client of Postgres is installed; where it is not, the test is ignored.
+pub fn has_psql() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join("psql").is_file())
+}
+
 /// All that the processes said.
 #[derive(Default)]
 pub struct Output(Mutex<Vec<u8>>);
