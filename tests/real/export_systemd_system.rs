@@ -109,7 +109,8 @@ fn the_systems_units_run_as_their_own_user_in_a_sandbox() {
     }
     let project = Project::new();
     // A server of the machine, where there is one: it looks up its account, and sets its data up in the state directory.
-    let database = std::path::Path::new("/usr/lib/postgresql").exists();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let database = versions.into_iter().any(|version| version.path().join("bin/postgres").exists());
     let mut text = r#"
 [project]
 name = "shop"
