@@ -1,5 +1,5 @@
 //! Programs that a start needs, and that are neither on this machine nor to be had: named by `check` and `up --plan`, and looked
-//! for before anything that runs is stopped to be started by another definition. What is started beside it fails by itself.
+//! for before anything that runs is stopped to be started by another definition. A service that is started without stopping another one reports its own failure.
 //!
 //! A server is found or fetched as its start would do it; a command is looked for unless something that its start waits for may
 //! install it (`core`).

@@ -174,7 +174,7 @@ impl Supervisor {
         }
     }
 
-    /// What runs is what is wanted: that a restart before was given up on is no failure of this start.
+    /// What runs is what is wanted: an earlier restart that was given up on does not fail this start.
     fn forget_kept(&mut self, id: &ServiceId) {
         let is_awaited = self.starts.iter().any(|start| start.targets.contains(id));
         let Some(service) = self.services.get_mut(id).filter(|service| service.pending_stop.is_none() && !is_awaited) else {

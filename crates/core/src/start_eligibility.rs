@@ -176,7 +176,7 @@ pub fn command_may_be_installed<'a, All: Iterator<Item = (&'a ServiceId, &'a Ser
 }
 
 /// Whether a task is of no use without this dependency, where that is optional and absent: it works on that server, or nothing
-/// rests on the task either. A service goes on without what is optional.
+/// rests on the task either. A service starts without what is optional.
 #[must_use]
 pub fn is_useless_without(spec: &ServiceSpec, on: &ServiceId) -> bool {
     let works_on = || spec.task.as_ref().is_some_and(|task| task.on.as_ref() == Some(on));

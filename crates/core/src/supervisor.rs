@@ -169,7 +169,7 @@ impl Supervisor {
             })
             .map(|(_, status, id)| (id, status))
             .collect();
-        // What is no longer blocked comes first, by itself: a moment's block of what waits for it would let others begin without it.
+        // Unblocked services move first, alone: if what waits for them were blocked for one round, others would begin without it.
         let is_freed = |(id, status): &(ServiceId, DependencyStatus)| {
             matches!(status, DependencyStatus::Satisfied | DependencyStatus::Pending(_))
                 && self.services.get(id).is_some_and(|service| matches!(service.phase, Phase::Blocked { .. }))

@@ -72,7 +72,7 @@ fn children() -> impl Iterator<Item = Stat> {
     procfs::children(own).into_iter().filter_map(procfs::stat)
 }
 
-/// Stopped first, so that it starts nothing more, then killed with all below it, and reaped: nobody else waits for it.
+/// Stopped first, so that it starts nothing more, then killed with all below it, and reaped, as no other code waits for it.
 fn kill(child: &Stat) {
     if child.lives() {
         let _ended = signal::send_to_child(child.pid, None, libc::SIGSTOP);

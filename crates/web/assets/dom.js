@@ -25,7 +25,7 @@ export function refill(parent, children) {
   if (focused) [...parent.querySelectorAll("button, a")].find((one) => name(one) === focused)?.focus();
 }
 
-// A button of the mouse that is down holds back every new drawing: a press on what is gone at the release is no click.
+// A button of the mouse that is down holds back every new drawing: the browser reports no click where the pressed element is gone at the release.
 let pressed = false;
 let waiting = [];
 function letGo() {

@@ -142,7 +142,7 @@ fn seconds(text: &str, example: &str) -> Result<std::time::Duration, Failure> {
 /// # Errors
 /// `Elsewhere` when nothing runs.
 pub fn start(globals: &Globals, args: &StartArgs, term: Term) -> Result<i32, Failure> {
-    anew(globals, &args.services, term, None, |plan, targets| Command::Start { plan, targets })
+    with_current_plan(globals, &args.services, term, None, |plan, targets| Command::Start { plan, targets })
 }
 
 /// `devrun restart`: procfile and environment are read again.
@@ -154,11 +154,11 @@ pub fn restart(globals: &Globals, args: &RestartArgs, term: Term) -> Result<i32,
     let grace = args.timeout.as_deref().map(|text| seconds(text, "devrun restart --timeout 5s api")).transpose()?;
     let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
     let command = |plan, targets| Command::Restart { plan, targets, with_dependents, grace_ms };
-    anew(globals, &args.services, term, Some(with_dependents), command)
+    with_current_plan(globals, &args.services, term, Some(with_dependents), command)
 }
 
 /// `restarts`: what runs is stopped for it; with those that depend on it, or without.
-fn anew(
+fn with_current_plan(
     globals: &Globals,
     services: &[String],
     term: Term,
