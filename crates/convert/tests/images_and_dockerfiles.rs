@@ -395,6 +395,6 @@ fn a_base_image_that_starts_the_jar_is_java() {
     has(&converted, &["services", "q", "build"], "mvn -q -DskipTests package");
     has(&converted, &["services", "g", "run"], "java -jar build/libs/shop.jar");
     has(&converted, &["services", "g", "build"], "sh ../gradlew assemble");
-    says(&converted, KeyOutcome::NotMapped, "proposed from the jar that its Dockerfile copies");
+    says(&converted, KeyOutcome::Mapped, "proposed from the jar that its Dockerfile copies");
     assert_eq!(value(&converted, &["services", "none"]), None);
 }
