@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::harness::{PATIENCE, Project, eventually};
 use crate::mcp_client::McpClient;
+use crate::test_ports;
 
 const STACK: &str = r#"
     [services.api]
@@ -80,7 +81,7 @@ fn every_tool_is_listed_and_answers() {
 /// A port that is taken, a wrong password, a migration that fails: what an agent reads is enough to repair each.
 #[test]
 fn a_scripted_agent_repairs_three_faults_in_ten_calls() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = test_ports::listener();
     let port = taken.local_addr().expect("an address").port();
     let procfile = format!(
         r#"

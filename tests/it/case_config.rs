@@ -1,10 +1,10 @@
 //! `F…`: what is wrong with the file, the ports or the binaries is told before, or instead of, a start. Every single
 //! message is in `invalid.rs`; here it is the whole binary and what it left alone.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::harness::{Project, is_root};
+use crate::test_ports;
 
 #[test]
 fn f01_all_faults_at_once_with_their_places_and_nothing_spawned() {
@@ -56,7 +56,7 @@ fn f02_a_port_named_twice_or_held_by_a_stranger() {
     assert!(ended.stderr.contains("procfile.toml:3:") && ended.stderr.contains("procfile.toml:6:"), "both places\n{ended}");
     assert!(!project.path("ran").exists());
 
-    let stranger = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let stranger = test_ports::listener();
     let port = stranger.local_addr().expect("bound").port();
     let project = Project::new().procfile(&format!("[services.a]\nrun = \"touch ran\"\nport = {port}\n"));
     project.run(&["up", "-d"]).code(5).says(&std::process::id().to_string());

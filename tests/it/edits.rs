@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::harness::Project;
+use crate::test_ports;
 
 const STACK: &str = r#"
     [secrets]
@@ -90,9 +91,7 @@ fn one_edit_restarts_one_service_and_the_plan_had_said_so() {
     text = text.replace("run = \"{svc:lonely}\"", "run = \"{svc:lonely}\"\n    restart = \"always\"");
     edit(&project, &text, &[("lonely", "restart", "changed: restart")]);
     // A port moves its server, whoever has it in its environment, and whoever asked to be restarted with it.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("bound").port();
-    drop(listener);
+    let port = test_ports::free_port();
     text = text.replace("port = \"auto\"", &format!("port = {port}"));
     edit(
         &project,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::harness::{Outcome, PATIENCE, Project, eventually, is_root};
+use crate::test_ports;
 
 /// The last line names the code's meaning, the service and the reason.
 #[track_caller]
@@ -130,7 +131,7 @@ fn exit_4_a_task_that_takes_too_long_is_ended() {
 
 #[test]
 fn exit_5_the_port_is_a_strangers_and_he_lives() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = test_ports::listener();
     let port = listener.local_addr().expect("bound").port();
     let project = Project::new()
         .procfile(&format!("[services.a]\nrun = \"{{svc:a}} --listen $PORT\"\nport = {port}\nready = {{ tcp = true }}\n"));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{PATIENCE, Project, eventually, processes_with};
+use crate::test_ports;
 
 fn lines(project: &Project, file: &str) -> Vec<String> {
     project.read(file).lines().map(str::to_owned).collect()
@@ -204,7 +205,7 @@ fn work_for_an_optional_server_that_is_absent_is_left_out() {
 /// Shows: service.external.
 #[test]
 fn external_is_probed_and_never_spawned() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = test_ports::listener();
     let port = listener.local_addr().expect("an address").port();
     let project = Project::new().procfile(&format!(
         r#"
@@ -232,7 +233,7 @@ fn external_is_probed_and_never_spawned() {
 
 #[test]
 fn an_external_address_is_probed_by_its_scheme_unless_ready_is_false() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = test_ports::listener();
     let port = listener.local_addr().expect("an address").port();
     let project = Project::new().procfile(&format!(
         r#"

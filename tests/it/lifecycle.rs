@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{PATIENCE, Project, eventually};
+use crate::test_ports;
 
 /// Two services and a task, with an edge between each: `setup` after `db`, `api` after both.
 const SMALL: &str = r#"
@@ -345,7 +346,7 @@ fn wait_blocks_until_ready_and_tells_when_it_gave_up() {
 #[test]
 fn wait_needs_no_procfile_for_an_address() {
     let project = Project::new();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = test_ports::listener();
     let address = format!("tcp://{}", listener.local_addr().expect("bound"));
     project.run(&["wait", &address, "--timeout", "10s"]).code(0);
     drop(listener);

@@ -2,6 +2,7 @@
 //! lines a report of a failure quotes.
 
 use crate::harness::{PATIENCE, Project, eventually};
+use crate::test_ports;
 
 #[test]
 fn patterns_are_tried_on_the_text_that_people_see() {
@@ -81,9 +82,7 @@ fn an_attached_start_shows_text_without_a_line_end() {
 
 #[test]
 fn a_failure_is_reported_with_lines_of_its_own_start_only() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    drop(listener);
+    let port = test_ports::free_port();
     let procfile = |run: &str| format!("[services.web]\nrun = {run:?}\nport = {port}\nready = {{ uptime = \"0s\" }}\n");
     let project = Project::new().procfile(&procfile("sh -c 'echo hello from the run before; exec {svc:web}'"));
     project.run(&["up", "-d"]).code(0);

@@ -110,6 +110,7 @@ mod task_inputs;
 mod telemetry;
 mod test_functions;
 mod test_hygiene;
+mod test_ports;
 mod tmux;
 mod tool_dirs;
 mod type_names;

@@ -1,17 +1,11 @@
 //! Ports that somebody else holds, or that may not be bound: told before anything is started.
 
-use std::net::TcpListener;
-
 use crate::harness::{Project, is_root, skipped};
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
-}
+use crate::test_ports::{self, free_port};
 
 #[test]
 fn every_fixed_port_is_looked_at_before_anything_is_started() {
-    let strangers = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let strangers = [0, 1].map(|_| test_ports::listener());
     let [one, two] = strangers.each_ref().map(|listener| listener.local_addr().expect("bound").port());
     let text = format!(
         "[tasks.slow]\nrun = \"sh -c 'touch ran; sleep 60'\"\n\
@@ -37,7 +31,7 @@ fn every_fixed_port_is_looked_at_before_anything_is_started() {
 
 #[test]
 fn a_plan_names_the_ports_that_are_taken_and_their_holders() {
-    let stranger = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let stranger = test_ports::listener();
     let port = stranger.local_addr().expect("bound").port();
     let text =
         format!("[services.web]\nrun = \"{{svc:web}} --listen $PORT\"\nport = {port}\n[services.free]\nrun = \"{{svc:free}}\"\n");
@@ -108,7 +102,7 @@ fn a_port_that_only_root_may_bind_is_told_with_the_variable_to_set() {
 
 #[test]
 fn a_second_up_looks_at_the_ports_of_what_it_adds_before_it_starts_any_of_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = test_ports::listener();
     let port = listener.local_addr().expect("bound").port();
     let first = "[services.a]\nrun = \"{svc:a} --listen $PORT\"\nport = \"auto\"\n";
     let project = Project::new().procfile(first);

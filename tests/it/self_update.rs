@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{Project, devrun};
+use crate::test_ports;
 
 /// What scripts/release calls the tarball for this platform.
 fn artifact(version: &str) -> String {
@@ -86,7 +86,7 @@ impl Installed {
 
 /// Serves the files of a directory over http until this process ends. Returns its address.
 fn serve(folder: &Path) -> String {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+    let listener = test_ports::listener();
     let address = format!("http://{}", listener.local_addr().expect("it has one"));
     let folder = folder.to_owned();
     std::thread::spawn(move || {

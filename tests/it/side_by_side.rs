@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{Outcome, Project, eventually, processes_with};
+use crate::test_ports;
 
 const STACK: &str = r#"
     [project]
@@ -87,7 +88,7 @@ fn two_worktrees_run_beside_each_other() {
 
 #[test]
 fn ports_auto_is_remembered_for_as_long_as_the_stack_runs() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = test_ports::listener();
     let fixed = taken.local_addr().expect("bound").port();
     let project = Project::new().procfile(&format!(
         "[services.a]\nrun = \"{{svc:a}} --listen $PORT\"\nport = {fixed}\nready = {{ tcp = true }}\n\
@@ -142,7 +143,7 @@ fn two_instances_of_one_checkout_run_beside_each_other() {
 #[test]
 fn many_stacks_that_start_in_one_moment_choose_different_ports() {
     const STACKS: usize = 8;
-    let usual = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let usual = test_ports::free_port();
     let project = Project::new();
     // A program that every stack asks for its version first.
     project

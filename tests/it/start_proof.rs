@@ -1,6 +1,7 @@
 //! Ready means ready: a port is probed without being told so, and what dies within moments was never up.
 
 use crate::harness::Project;
+use crate::test_ports;
 
 #[test]
 fn a_port_without_a_probe_is_waited_for() {
@@ -37,7 +38,7 @@ fn what_dies_within_moments_was_never_ready() {
 
 #[test]
 fn a_service_that_listens_elsewhere_is_told_where() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let port = test_ports::free_port();
     let text = format!("[services.web]\nrun = \"{{svc:web}} --listen {port}\"\nport = \"auto\"\nready = {{ within = \"4s\" }}\n");
     let project = Project::new().procfile(&text);
     let up = project.run(&["up", "-d"]).code(3);

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::harness::Project;
+use crate::test_ports;
 
 const STACK: &str = r#"
 [project]
@@ -188,7 +189,7 @@ fn doctor_names_each_trouble_with_its_fix() {
         Project::new().procfile("[services.a]\nrun = \"true\"\n").env("TZ", "Nowhere/Land").env("LC_ALL", "de_DE.ISO-8859-1");
     let odd = odd.run(&["doctor"]);
     odd.code(0).says("warn locale: LC_ALL=de_DE.ISO-8859-1 is not UTF-8").says("warn time zone: TZ=Nowhere/Land is unknown here");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = test_ports::listener();
     let port = taken.local_addr().expect("bound").port();
     project.rewrite(&format!("[services.a]\nrun = \"true\"\nport = {port}\n[services.b]\nrun = \"no-such-program\"\n"));
     let doctor = project.run(&["doctor", "--json"]).code(7);

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::harness::{PATIENCE, Project, eventually, is_root};
+use crate::test_ports;
 
 /// A database that is none, an API with a secret, and a task with a sentinel.
 const STACK: &str = r#"
@@ -285,7 +286,7 @@ fn ls_lists_stacks_also_dead_ones() {
 
 #[test]
 fn ls_lists_no_project_in_which_nothing_was_started() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = test_ports::listener();
     let port = listener.local_addr().expect("bound").port();
     let project = Project::new().env("DEVRUN_OFFLINE", "1");
     // Other stacks of this user may run on this machine.

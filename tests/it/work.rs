@@ -3,10 +3,10 @@
 //! The servers themselves are not to be had on every machine; a fake proves our half of the conversation and not theirs.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use crate::harness::Project;
+use crate::test_ports;
 
 /// A request: method and path, header lines, body.
 struct Asked {
@@ -23,7 +23,7 @@ struct Fake {
 
 impl Fake {
     fn new(answer: impl Fn(&Asked, usize) -> (u16, String) + Send + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+        let listener = test_ports::listener();
         let port = listener.local_addr().expect("bound").port();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = lines.clone();

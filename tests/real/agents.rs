@@ -1,12 +1,12 @@
 //! An agent at a stack with a real database.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use serde_json::json;
 
 use crate::harness::{Project, figures, skipped};
 use crate::mcp_client::McpClient;
+use crate::test_ports;
 
 trials![a_scripted_agent_repairs_a_database_stack_in_ten_calls];
 
@@ -37,7 +37,7 @@ fn a_scripted_agent_repairs_a_database_stack_in_ten_calls() {
     if !crate::case_init::postgres() || !Path::new("/usr/bin/psql").exists() {
         return skipped("no Postgres is installed");
     }
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = test_ports::listener();
     let port = taken.local_addr().expect("an address").port();
     let mut text = stack(port);
     let project = Project::new().procfile(&text);

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{LONG, PATIENCE, Project, eventually, is_root};
+use crate::test_ports::free_port;
 use crate::waits::within;
 
 trials![
@@ -50,7 +51,7 @@ pub fn shop() -> Project {
         .arg(project.dir())
         .status();
     assert!(copied.is_ok_and(|status| status.success()));
-    let (api, frontend) = (port(), port());
+    let (api, frontend) = (free_port(), free_port());
     project.write(
         "test.toml",
         &format!(
@@ -64,12 +65,6 @@ pub fn shop() -> Project {
         ),
     );
     project
-}
-
-/// A loopback port that was free a moment ago.
-fn port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    listener.local_addr().expect("bound").port()
 }
 
 pub const FILES: [&str; 4] = ["-f", "procfile.toml", "-f", "test.toml"];

@@ -2,6 +2,7 @@
 
 use crate::harness::{Project, skipped};
 use crate::systemd_manager::{Times, under_a_user_manager, units};
+use crate::test_ports;
 
 trials![
     a_user_manager_starts_the_stack_restarts_it_and_leaves_nothing,
@@ -110,7 +111,7 @@ while True:
 "#;
 
 fn a_unit_for_each_service_is_ordered_as_the_graph_restarted_and_stopped() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let port = test_ports::free_port();
     let project = Project::new().env("DEVRUN_OFFLINE", "true");
     let text = format!(
         r#"

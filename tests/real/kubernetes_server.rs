@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::harness::{LONG, Project};
 use crate::services::{fetched, store};
+use crate::test_ports::free_port;
 use crate::waits::within;
 
 /// A request with it may do everything.
@@ -21,11 +22,6 @@ pub struct ApiServer {
 
 fn tool(name: &str) -> PathBuf {
     store().join("tools/kubernetes").join(name)
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    listener.local_addr().expect("bound").port()
 }
 
 impl ApiServer {

@@ -66,6 +66,8 @@ mod stack;
 mod stacks;
 mod systemd_manager;
 mod telemetry;
+#[path = "../it/test_ports.rs"]
+mod test_ports;
 mod tool_services;
 mod viewers;
 #[path = "../it/waits.rs"]

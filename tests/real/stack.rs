@@ -88,7 +88,7 @@ impl Stack {
         let mut spec = ServiceSpec::bare(ServiceName::new("db").unwrap(), root.clone(), Vec::new());
         spec.launch = Launch::Recipe(Box::new(recipe.clone()));
         spec.data = Some(volume_name);
-        spec.ports.insert("main".to_owned(), free_port());
+        spec.ports.insert("main".to_owned(), crate::test_ports::free_port());
         spec.env.insert("PATH".to_owned(), std::env::var("PATH").unwrap());
         spec.env.insert("HOME".to_owned(), root.display().to_string());
         Self { folder: None, root, places, volume, spec, recipe, located, output: Arc::default() }
@@ -133,10 +133,6 @@ impl Stack {
             runner,
         }
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The names in a folder, sorted.

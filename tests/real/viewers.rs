@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{Project, devrun, skipped};
 use crate::services;
+use crate::test_ports;
 
 trials![
     chromium_clicks_every_action_and_axe_finds_nothing,
@@ -107,7 +108,7 @@ fn promtool_finds_nothing_in_the_metrics() {
 /// A stack's own Prometheus reads the token from the file that `devrun web` keeps.
 fn prometheus_of_the_stack_scrapes_the_metrics() {
     let Some(project) = services::project("prometheus", true) else { return };
-    let page_port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let page_port = test_ports::free_port();
     let scrapes = format!(
         "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: devrun\n    \
          authorization: {{ credentials_file: \"${{dir.project}}/web.token\" }}\n    \

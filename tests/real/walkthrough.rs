@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::harness::{Project, devrun};
 use crate::services::{fetched, store, with_registries};
 use crate::stack::skip;
+use crate::test_ports;
 use crate::waits::eventually;
 
 trials![the_commands_of_the_page_do_what_it_says];
@@ -59,7 +60,7 @@ fn the_commands_of_the_page_do_what_it_says() {
         return skip(&why);
     }
     let page = std::fs::read_to_string(format!("{ROOT}/docs/walkthrough.md")).expect("the page can be read");
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let port = test_ports::free_port();
     let page = page.replace(PORT, &port.to_string());
     let path = format!("{}:{}", devrun().parent().unwrap_or(Path::new("/")).display(), std::env::var("PATH").unwrap_or_default());
     let project = with_registries(Project::new()).env("PATH", &path).env("DEVRUN_BIN_CACHE", &store().display().to_string());
