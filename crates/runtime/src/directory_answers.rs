@@ -3,17 +3,23 @@
 //! is asked first, and only about mounts that can fall silent.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use devrun_model::{Failure, FailureKind, ServiceSpec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long a directory may take. A network file system over a slow line answers in less.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long an answer holds: the services of a stack mostly share one directory, and start together.
 const ANSWER_HOLDS: Duration = Duration::from_millis(500);
+
+/// Bytes that hold the mounts of most machines.
+const READ_SIZE: usize = 16 * 1024;
 
 /// File systems whose answers come from another process or machine, by the beginning of their names.
 const REMOTE: [&str; 13] =
@@ -24,9 +30,43 @@ const REMOTE: [&str; 13] =
 /// The process that asked stays until the mount answers or is taken away: it cannot be ended.
 #[must_use]
 pub fn silent<'a>(directories: impl IntoIterator<Item = &'a Path>, limit: Duration) -> Vec<PathBuf> {
-    // Without it (another system, a /proc that is not mounted) nothing is known of mounts.
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let remote = directories.into_iter().filter(|directory| is_remote(&mounts, directory));
+    silent_of(&mut Mounts::default(), directories, limit)
+}
+
+/// The mounts of this process, read again only after a change.
+#[derive(Debug, Default)]
+struct Mounts {
+    file: Option<File>,
+    text: String,
+}
+
+impl Mounts {
+    /// Without the file (another system, a /proc that is not mounted) nothing is known of mounts.
+    fn text(&mut self) -> &str {
+        let changed = self.file.as_ref().is_none_or(|file| {
+            // The kernel marks an open mountinfo when a mount comes or goes: proc_pid_mounts(5).
+            let mut wanted = [PollFd::new(file, PollFlags::PRI)];
+            !matches!(poll(&mut wanted, Some(&Timespec::default())), Ok(0))
+        });
+        if changed {
+            self.text.clear();
+            self.file = File::open("/proc/self/mountinfo").ok();
+            // Whole pages: the kernel makes the text of each read, however short.
+            self.text.reserve(READ_SIZE);
+            if let Some(file) = &mut self.file
+                && file.read_to_string(&mut self.text).is_err()
+            {
+                self.file = None;
+            }
+        }
+        &self.text
+    }
+}
+
+/// Asks those that lie on mounts which can fall silent.
+fn silent_of<'a>(mounts: &mut Mounts, directories: impl IntoIterator<Item = &'a Path>, limit: Duration) -> Vec<PathBuf> {
+    let mounts = mounts.text();
+    let remote = directories.into_iter().filter(|directory| is_remote(mounts, directory));
     let mut waiting: Vec<(PathBuf, Child)> =
         remote.filter_map(|directory| Some((directory.to_owned(), ask(directory)?))).collect();
     let deadline = Instant::now() + limit;
@@ -97,19 +137,22 @@ pub fn silent_failure(spec: &ServiceSpec) -> Failure {
 
 /// The directories that have answered lately.
 #[derive(Debug, Default)]
-pub(crate) struct DirectoryAnswers(BTreeMap<PathBuf, Instant>);
+pub(crate) struct DirectoryAnswers {
+    answered: BTreeMap<PathBuf, Instant>,
+    mounts: Mounts,
+}
 
 impl DirectoryAnswers {
     /// Asks the working directory of a service, unless it has just answered.
     pub(crate) fn check(&mut self, spec: &ServiceSpec) -> Result<(), Failure> {
-        if self.0.get(&spec.dir).is_some_and(|answered| answered.elapsed() < ANSWER_HOLDS) {
+        if self.answered.get(&spec.dir).is_some_and(|answered| answered.elapsed() < ANSWER_HOLDS) {
             return Ok(());
         }
-        if !silent([spec.dir.as_path()], ANSWER_LIMIT).is_empty() {
-            self.0.remove(&spec.dir);
+        if !silent_of(&mut self.mounts, [spec.dir.as_path()], ANSWER_LIMIT).is_empty() {
+            self.answered.remove(&spec.dir);
             return Err(silent_failure(spec));
         }
-        self.0.insert(spec.dir.clone(), Instant::now());
+        self.answered.insert(spec.dir.clone(), Instant::now());
         Ok(())
     }
 }
@@ -138,6 +181,18 @@ mod tests {
         ] {
             assert_eq!(is_remote(MOUNTS, Path::new(path)), remote, "{path}");
         }
+    }
+
+    #[test]
+    fn mounts_are_read_again_only_after_a_change() {
+        let mut mounts = Mounts::default();
+        // Somebody else may mount something at this very moment, but not a hundred times in a row.
+        let kept = (0..100).any(|_| {
+            assert_eq!(mounts.text().contains(" / "), cfg!(target_os = "linux"));
+            mounts.text.push_str("not read again");
+            mounts.text().ends_with("not read again")
+        });
+        assert_eq!(kept, cfg!(target_os = "linux"));
     }
 
     #[test]
