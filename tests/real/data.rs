@@ -402,7 +402,9 @@ fn a_fork_is_a_fresh_copy_that_goes_with_its_caller() {
     let own = std::process::id().to_string();
     run(&project, &["db", "fork", "--ttl", "1s", "--pid", &own]).code(0);
     eventually("its time is up", PATIENCE, || (forks() == "0").then_some(()));
-    let name = run(&project, &["db", "fork", "--pid", &own, "--json"]).code(0).json()["database"].as_str().unwrap().to_owned();
+    let fork = run(&project, &["db", "fork", "--pid", &own, "--json"]).code(0).json();
+    let name = fork["database"].as_str().unwrap().to_owned();
+    assert!(fork["bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{fork}");
     run(&project, &["db", "drop", &name]).code(0);
     run(&project, &["db", "drop", &name]).code(2).says("unknown fork");
     assert_eq!(forks(), "0");

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from devrun_pytest.plugin import KEPT, Database, Pool
+
 pytest_plugins = ["pytester"]
 DEVRUN = os.environ.get("DEVRUN", "devrun")
 
@@ -90,3 +92,31 @@ def test_a_failure_of_devrun_is_shown(project):
     result = project.runpytest_subprocess("-q")
     result.assert_outcomes(errors=8)
     result.stdout.fnmatch_lines(["*no-such-recipe*"])
+
+
+class Recorder:
+    """In the place of a stack: what the pool asks of it."""
+
+    def __init__(self, size):
+        self.size, self.made, self.dropped = size, 0, []
+
+    def databases(self, service, count):
+        self.made += count
+        return [Database(f"d{self.made - count + index}", "", {}, self.size) for index in range(count)]
+
+    def drop(self, databases):
+        if databases:
+            self.dropped.append(len(databases))
+
+
+@pytest.mark.parametrize("size, first", [(KEPT, 8), (KEPT // 20, 20), (KEPT // 1000, None)])
+def test_databases_are_dropped_when_they_fill_some_space(size, first):
+    stack = Recorder(size)
+    pool = Pool(stack, None, 4)
+    for _ in range(60):
+        pool.give_back(pool.take())
+    during = list(stack.dropped)
+    pool.close()
+    # The pool looks when it makes the next ones, four tests later at most.
+    assert (first is None and not during) or first <= during[0] <= first + 4
+    assert sum(stack.dropped) == stack.made, "none is left"

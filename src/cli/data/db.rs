@@ -89,6 +89,9 @@ struct Made {
     database: String,
     url: String,
     env: BTreeMap<String, String>,
+    /// Of a copy; an empty logical database of a Redis has no size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
 }
 
 /// Runs it.
@@ -154,6 +157,7 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
         }
         forks.push(fork);
     }
+    let bytes = copies.as_ref().and_then(TemplateCopies::bytes);
     drop(copies);
     reaper::ensure(globals, project)?;
     if !args.command.is_empty() {
@@ -177,6 +181,7 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
             env: target::variables(spec, &fork.database),
             service: fork.service,
             database: fork.database,
+            bytes,
         })
         .collect();
     if args.json {

@@ -15,6 +15,8 @@ from typing import Dict, Iterator, List, Optional
 import pytest
 
 MARKER = "devrun_started_marker"
+# Bytes of databases that are done with and still there.
+KEPT = 512 << 20
 
 
 class DevrunError(RuntimeError):
@@ -28,6 +30,7 @@ class Database:
     name: str
     url: str
     env: Dict[str, str] = field(repr=False)
+    bytes: int = field(default=KEPT, repr=False)
 
 
 class Stack:
@@ -61,7 +64,7 @@ class Stack:
         words = ["db", "fork", *([service] if service else []), "--pid", str(os.getpid()), "--count", str(count), "--json"]
         made = json.loads(self.run(*words))
         made = made if isinstance(made, list) else [made]
-        return [Database(one["database"], one["url"], one["env"]) for one in made]
+        return [Database(one["database"], one["url"], one["env"], one.get("bytes", KEPT)) for one in made]
 
     def drop(self, databases: List[Database]) -> None:
         """Drops databases before the process ends."""
@@ -73,8 +76,9 @@ class Pool:
     """Makes databases ahead of the tests, and drops those that are done with, in one thread of its own.
 
     The first one comes alone, so that the first test need not wait for others. From then on a command makes half of `ahead` or more, and
-    drops twice as many as are made ahead: each command is a process, and on a server that waits for the disk the databases of one command
-    share its checkpoint.
+    drops twice as many as are made ahead, or as many as fill half a gigabyte: each command is a process, on a server that waits for the
+    disk the databases of one command share its checkpoint, and some file systems (ext4) make files slowly for seconds after others were
+    deleted.
     """
 
     def __init__(self, stack: Stack, service: Optional[str], ahead: int) -> None:
@@ -119,7 +123,8 @@ class Pool:
                     return
                 count = 1 if first else self._missing()
                 first = False
-                done = self._done if len(self._done) >= 2 * self._ahead else []
+                full = len(self._done) >= 2 * self._ahead and sum(database.bytes for database in self._done) >= KEPT
+                done = self._done if full else []
                 self._done = self._done if not done else []
             made: List[Database] = []
             error: Optional[BaseException] = None

@@ -39,6 +39,7 @@ const DROPS_AT_ONCE: usize = 8;
 pub struct TemplateCopies {
     template: String,
     strategy: &'static str,
+    bytes: Option<u64>,
     connection: SqlConnection,
     /// Each command takes a connection, and applications need some too.
     _turn: File,
@@ -100,15 +101,20 @@ async fn is_frozen(connection: &SqlConnection, name: &str) -> Result<Option<bool
     Ok(first_row(connection, &query).await?.into_iter().next().flatten().map(|text| text == "true"))
 }
 
-/// How the server copies a database.
+/// How the server copies a database, and how large a copy of the template is.
 ///
 /// Postgres 15 and later write every page of a copy to the WAL, which needs no checkpoint. A server that does not wait for the disk has a
 /// cheap checkpoint, and copies the files instead: half the CPU time, and the cache of the catalogue (`pg_internal.init`), which the first
 /// session of each copy has to make otherwise, comes along.
-async fn copy_strategy(connection: &SqlConnection) -> Result<&'static str, Failure> {
-    let query = "SELECT (current_setting('fsync') = 'off' AND current_setting('server_version_num')::int >= 150000)::text";
-    let row = first_row(connection, query).await?;
-    Ok(if row.into_iter().next().flatten().as_deref() == Some("true") { " STRATEGY FILE_COPY" } else { "" })
+async fn strategy_and_size(connection: &SqlConnection, template: &str) -> Result<(&'static str, Option<u64>), Failure> {
+    let query = format!(
+        "SELECT (current_setting('fsync') = 'off' AND current_setting('server_version_num')::int >= 150000)::text, \
+         pg_database_size({})::text",
+        literal(template)
+    );
+    let mut row = first_row(connection, &query).await?.into_iter();
+    let strategy = if row.next().flatten().as_deref() == Some("true") { " STRATEGY FILE_COPY" } else { "" };
+    Ok((strategy, row.next().flatten().and_then(|size| size.parse().ok())))
 }
 
 impl TemplateCopies {
@@ -121,8 +127,14 @@ impl TemplateCopies {
         let server = elsewhere(spec, &database(spec));
         let connection = work.runtime.block_on(SqlConnection::open(&server)).map_err(|error| not_running(spec, error.into()))?;
         let template = freeze(project, plan, spec, &connection, work, term)?;
-        let strategy = work.runtime.block_on(copy_strategy(&connection))?;
-        Ok(Self { template, strategy, connection, _turn: turn })
+        let (strategy, bytes) = work.runtime.block_on(strategy_and_size(&connection, &template))?;
+        Ok(Self { template, strategy, bytes, connection, _turn: turn })
+    }
+
+    /// Bytes on disk of a copy.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        self.bytes
     }
 
     /// A copy of the template under a name.
