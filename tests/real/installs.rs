@@ -139,6 +139,15 @@ fn a_tarball_is_unpacked_and_runs() {
     let dir = home.path(&format!("devrun-{}-{TARGET}", env!("CARGO_PKG_VERSION")));
     assert!(dir.join("LICENSE").is_file());
     home.works(&dir.join("devrun"));
+    // What `cargo binstall` is told leads to this archive and to the binary in it.
+    let manifest: toml::Table = include_str!("../../Cargo.toml").parse().expect("TOML");
+    let template = |key: &str| {
+        let text = manifest["package"]["metadata"]["binstall"][key].as_str().expect("a template");
+        text.replace("{ version }", env!("CARGO_PKG_VERSION")).replace("{ target }", TARGET).replace("{ bin }", "devrun")
+    };
+    let url = template("pkg-url");
+    assert_eq!(url.rsplit('/').next(), made(".tar.gz").file_name().and_then(|name| name.to_str()), "{url}");
+    assert_eq!(home.path(&template("bin-dir")), dir.join("devrun"));
 }
 
 fn a_wheel_is_installed_without_an_index() {
