@@ -31,12 +31,11 @@ pub fn send_as(port: u16, method: &str, path: &str, headers: &[(&str, &str)], bo
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the service listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    write!(
-        stream,
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
-    )
-    .expect("the service reads");
+    );
+    stream.write_all(request.as_bytes()).expect("the service reads");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the service answers");
     let answer = String::from_utf8_lossy(&answer).into_owned();
