@@ -35,6 +35,7 @@ mod stop_order;
 mod supervisor;
 mod task_decision;
 pub mod tick;
+mod unproven;
 
 #[cfg(test)]
 mod tests;

@@ -90,8 +90,10 @@ impl Supervisor {
     /// Whether a copy that is being stopped is started again by itself.
     #[must_use]
     pub fn comes_back(&self, service: &str, replica: u32) -> bool {
-        let copy = self.services.iter().find(|(_, one)| one.spec.service.as_str() == service && one.spec.replica == replica);
-        copy.is_some_and(|(_, one)| match &one.phase {
+        // One of several is called by its number too.
+        let names = [service.to_owned(), format!("{service}.{replica}")];
+        let mut copies = names.iter().filter_map(|name| self.services.get(&ServiceId::parse(name).ok()?));
+        copies.find(|one| one.spec.replica == replica).is_some_and(|one| match &one.phase {
             Phase::Stopping(stop) => stop.next_state.comes_back(),
             Phase::Cancelling { next_state, .. } => next_state.comes_back(),
             _ => false,

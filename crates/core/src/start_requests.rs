@@ -141,16 +141,12 @@ impl Supervisor {
         self.update_clocks();
         let mut take_down = false;
         let now = self.now;
-        let due: Vec<ServiceId> = self.unproven.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
-        for id in due {
-            self.unproven.remove(&id);
-            self.services.to_settle.insert(id);
-        }
+        self.services.to_settle.extend(self.unproven.take_due(now));
         for id in std::mem::take(&mut self.services.to_settle) {
             let proven_at = self.proven_at(&id);
             match proven_at {
-                Some(at) if at > now && !self.starts.is_empty() => _ = self.unproven.insert(id.clone(), at),
-                _ => _ = self.unproven.remove(&id),
+                Some(at) if at > now && !self.starts.is_empty() => self.unproven.insert(&id, at),
+                _ => self.unproven.remove(&id),
             }
             let ready = proven_at.is_some_and(|at| at <= now);
             let crash_loop = if ready { None } else { self.crash_loop(&id) };

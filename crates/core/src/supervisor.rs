@@ -19,6 +19,7 @@ use super::service::{NextState, Outstanding, Phase, Service};
 use super::services::Services;
 use super::start_request::StartRequest;
 use super::tick::Tick;
+use super::unproven::Unproven;
 
 /// What the project as a whole is doing.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +56,7 @@ pub struct Supervisor {
     /// How long a service without a probe must live before a start counts it as ready.
     pub(super) proof_of_life: Duration,
     /// When those that are younger are looked at again.
-    pub(super) unproven: BTreeMap<ServiceId, Tick>,
+    pub(super) unproven: Unproven,
     /// When a rolling restart that pauses continues.
     pub(super) rolling_resumes_at: Option<Tick>,
     /// Services with two processes, as one of them replaces the other.
@@ -85,7 +86,7 @@ impl Supervisor {
             interrupts: 0,
             retired: BTreeMap::new(),
             proof_of_life: Duration::ZERO,
-            unproven: BTreeMap::new(),
+            unproven: Unproven::default(),
             rolling_resumes_at: None,
             overlapping: BTreeSet::new(),
         };
@@ -129,11 +130,7 @@ impl Supervisor {
             return None;
         }
         let starts = self.starts.iter().filter_map(StartRequest::deadline);
-        starts
-            .chain(self.services.next_deadline())
-            .chain(self.unproven.values().copied().min())
-            .chain(self.rolling_resumes_at)
-            .min()
+        starts.chain(self.services.next_deadline()).chain(self.unproven.next_due()).chain(self.rolling_resumes_at).min()
     }
 
     /// Lets every service move whose edges or whose turn to stop now allow it, until none does.

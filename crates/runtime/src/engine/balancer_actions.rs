@@ -144,8 +144,8 @@ impl Engine {
 
     /// The last copy of a service may be gone, and its socket with it.
     pub(super) fn close_unused_socket(&mut self, change: &StateChange) {
-        let comes_back = self.core.comes_back(&change.service, change.replica);
-        if self.held_sockets.observe(change, comes_back)
+        let core = &self.core;
+        if self.held_sockets.observe(change, || core.comes_back(&change.service, change.replica))
             && let Ok(service) = ServiceName::new(change.service.clone())
         {
             self.stop_balancer(&service);

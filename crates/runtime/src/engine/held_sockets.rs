@@ -73,11 +73,11 @@ impl HeldSockets {
     }
 
     /// Closes the socket of a service of which no copy comes back by itself: when the last one is asked to stop, so that the
-    /// port is closed as soon as the process closes it. `comes_back`: what is being stopped is started again. True: it was open.
-    pub(crate) fn observe(&mut self, change: &StateChange, comes_back: bool) -> bool {
+    /// port is closed as soon as the process closes it. `comes_back`: whether what is being stopped is started again. True: it was open.
+    pub(crate) fn observe(&mut self, change: &StateChange, comes_back: impl FnOnce() -> bool) -> bool {
         let is_final = matches!(change.to, State::Stopped | State::Completed | State::Failed | State::Blocked | State::Skipped);
-        if (is_final || change.to == State::Stopping && !comes_back)
-            && let Some(held) = self.0.get_mut(&change.service)
+        if let Some(held) = self.0.get_mut(&change.service)
+            && (is_final || change.to == State::Stopping && !comes_back())
         {
             held.replicas.remove(&change.replica);
             if held.replicas.is_empty() {
@@ -156,12 +156,12 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &second), "all copies share one");
         drop((first, second));
         for state in [State::Stopping, State::Waiting, State::BackingOff, State::Starting, State::Running] {
-            held.observe(&becomes(state, 1), true);
+            held.observe(&becomes(state, 1), || true);
             assert!(takes_connections(), "{state:?}");
         }
-        held.observe(&becomes(State::Failed, 1), false);
+        held.observe(&becomes(State::Failed, 1), || false);
         assert!(takes_connections(), "the other copy is there");
-        held.observe(&becomes(State::Stopping, 2), false);
+        held.observe(&becomes(State::Stopping, 2), || false);
         assert!(!takes_connections());
     }
 
