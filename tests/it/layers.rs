@@ -271,3 +271,28 @@ fn unsafe_stays_where_the_kernel_is() {
     }
     none(&broken, "`unsafe` outside its places");
 }
+
+/// The files that a line compiles in.
+fn included(line: &str) -> Option<&str> {
+    let (_, rest) = ["include_str!(\"", "include_bytes!(\"", "include!(\""].iter().find_map(|call| line.split_once(call))?;
+    rest.split_once('"').map(|(file, _)| file)
+}
+
+#[test]
+fn a_crate_compiles_in_files_of_its_own() {
+    let (mut seen, mut broken) = (0, Vec::new());
+    for source in sources() {
+        for (number, line) in source.code().filter(|(_, line)| !is_comment(line)) {
+            let Some(file) = included(line) else { continue };
+            seen += 1;
+            // Directories between the file and the root of its crate; `src` is one, `crates/NAME` is above.
+            let above_root = if source.of == "devrun" { 0 } else { 2 };
+            let depth = source.path.components().count() - 1 - above_root;
+            if file.split('/').take_while(|part| *part == "..").count() > depth {
+                broken.push(format!("{}: {file}", source.at(number)));
+            }
+        }
+    }
+    assert!(seen > 40, "the catalogue alone has more: {seen}");
+    none(&broken, "a file outside the crate, which a packed crate does not hold; a link in the crate leads to it");
+}
