@@ -18,6 +18,9 @@ use crate::ui::term::say;
 /// What `up` with a plan would do to each service: a word and why.
 pub type PlannedChanges = BTreeMap<ServiceId, (String, String)>;
 
+/// What was left as it was where a start is refused for what it needs.
+pub const NOTHING_STOPPED: &str = "nothing was stopped";
+
 /// Where each service says what it runs, as `FILE:LINE:COLUMN`.
 #[derive(Debug, Default)]
 pub struct LaunchPlaces(BTreeMap<String, String>);
@@ -94,7 +97,7 @@ impl ProgramCheck<'_> {
         for ((spec, _), result) in recipes.iter().zip(located) {
             failures.extend(result.err().map(|failure| self.places.name(spec, failure)));
         }
-        refuse(failures, "nothing was stopped")
+        refuse(failures, NOTHING_STOPPED)
     }
 
     /// Whether the commands of a service are there, or may come with its start.
@@ -164,9 +167,19 @@ pub fn started_by_up(changes: &PlannedChanges, plan: &Plan, scope: &BTreeSet<Ser
     if !changes.values().any(|(word, _)| word == "restart" || word == "stop") {
         return BTreeSet::new();
     }
-    let is_started =
-        |id: &ServiceId, word: &str| word == "restart" || word == "start" && scope.contains(id) && is_required(plan, id);
-    changes.iter().filter(|(id, (word, _))| is_started(id, word)).map(|(id, _)| id.clone()).collect()
+    let started =
+        changes.iter().filter(|(id, (word, _))| word == "restart" || is_required(plan, id) && is_started(changes, id, scope));
+    started.map(|(id, _)| id.clone()).collect()
+}
+
+/// Whether an `up` over a running stack starts this service. `scope`: what it is about.
+#[must_use]
+pub fn is_started(changes: &PlannedChanges, id: &ServiceId, scope: &BTreeSet<ServiceId>) -> bool {
+    match changes.get(id).map(|(word, _)| word.as_str()) {
+        Some("restart") => true,
+        Some("start") => scope.contains(id),
+        _ => false,
+    }
 }
 
 /// Whether a start fails without it.

@@ -13,8 +13,10 @@ use devrun_model::feed::FeedItem;
 use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
 
 use crate::app::load::{self, Purpose, Wanted};
+use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::session::{Signals, token};
+use crate::app::start_scope;
 use crate::globals::Globals;
 
 /// How long the feed is still read after the status has shown the end.
@@ -176,11 +178,20 @@ fn with_current_plan(
     crate::app::runtime::ensure_threads()?;
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
-        if let (Some(with_dependents), Some(changes)) = (restarts, missing_programs::changes(&project, &plan).await?) {
+        let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color);
+        let changes = missing_programs::changes(&project, &plan).await?;
+        if let (None, Some(changes)) = (restarts, &changes) {
+            let scope = start_scope::of(&plan, &targets, false);
+            let starts = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "start");
+            missing_files.refuse(|id| starts(id) && scope.contains(id), None)?;
+        }
+        if let (Some(with_dependents), Some(changes)) = (restarts, changes) {
             let options = load::fetch_options_by_environment(&project, download::progress(term));
             let (places, to_build) = (LaunchPlaces::new(&read.document, &plan), BTreeSet::new());
             let check = ProgramCheck { plan: &plan, places: &places, options: &options, to_build: &to_build };
-            check.find(&missing_programs::started_by_restart(&changes, &plan, &targets, with_dependents)).await?;
+            let started = missing_programs::started_by_restart(&changes, &plan, &targets, with_dependents);
+            missing_files.refuse(|id| started.contains(id), Some(missing_programs::NOTHING_STOPPED))?;
+            check.find(&started).await?;
         }
         settle(session, &status, command(Some(plan), targets), term).await
     })

@@ -26,6 +26,7 @@ use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpO
 
 use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
+use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::password_advice;
 use crate::app::port_conflicts;
@@ -50,6 +51,8 @@ const JOINED: [&str; 3] =
     ["Ctrl-C            detach; the stack keeps running", "devrun ps         what runs", "devrun down       stop everything"];
 const DETACHED: [&str; 3] =
     ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"];
+
+const NOTHING_DELETED: &str = "nothing was deleted";
 
 /// Who waits for a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +119,13 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if read.plan.services.is_empty() {
         return Err(profile_selection::nothing_selected(&read));
     }
+    let targets = load::resolve(&read.plan, &args.services)?;
+    let missing_files = MissingFiles::find(&read, &built(&read.plan, args.build), term.err_color);
+    // Under a supervisor only what it would start matters; it is asked for that.
+    if !args.plan && !load::is_running(&project.places)? {
+        let scope = start_scope::of(&read.plan, &targets, args.no_deps);
+        missing_files.refuse(|id| scope.contains(id), None)?;
+    }
     if !args.plan && !branch::prepare(globals, &project, &read, term)? {
         return Ok(exit::DONE);
     }
@@ -135,9 +145,8 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if let Some(timeout) = start_timeout(args)? {
         Arc::make_mut(&mut plan).timeout = timeout;
     }
-    let targets = load::resolve(&plan, &args.services)?;
     if args.plan {
-        return plan::run(&project, &plan, &targets, args, &launch_places, &usual_ports);
+        return plan::run(&project, &plan, &targets, args, &launch_places, &missing_files, &usual_ports);
     }
     let code_from = match &args.exit_code_from {
         Some(name) => load::resolve(&plan, std::slice::from_ref(name))?.into_iter().next(),
@@ -171,6 +180,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         term,
         advice,
         launch_places,
+        missing_files,
         offline,
         mirror,
     };
@@ -225,7 +235,8 @@ fn wipe(globals: &Globals, project: &Project, args: &UpArgs, term: Term) -> Resu
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
     let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), built(&read.plan, args.build));
     let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
-    missing_programs::refuse(crate::app::runtime::runtime()?.block_on(check.missing(|_| true))?, "nothing was deleted")?;
+    MissingFiles::find(&read, &to_build, term.err_color).refuse_deletion(NOTHING_DELETED)?;
+    missing_programs::refuse(crate::app::runtime::runtime()?.block_on(check.missing(|_| true))?, NOTHING_DELETED)?;
     if !crate::app::deletion::agreed(&doomed, globals, term)? {
         return Ok(false);
     }
@@ -273,6 +284,7 @@ struct Stack {
     /// What to do where a login is refused, by server.
     advice: BTreeMap<ServiceId, String>,
     launch_places: LaunchPlaces,
+    missing_files: MissingFiles,
     offline: bool,
     mirror: Option<String>,
 }
@@ -316,7 +328,7 @@ impl Stack {
         }
         let scope = start_scope::of(&self.plan, &self.targets, self.options.no_deps);
         port_conflicts::free_beside(&self.plan, &scope, &status.snapshot).await?;
-        self.find_programs(&scope).await?;
+        self.find_files_and_programs(&scope).await?;
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
         let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
@@ -389,13 +401,16 @@ impl Stack {
     }
 
     /// Finds what a start needs before anything that runs is stopped for it.
-    async fn find_programs(&self, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
+    async fn find_files_and_programs(&self, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
         let Some(changes) = missing_programs::changes(&self.project, &self.plan).await? else { return Ok(()) };
         let started = if self.force_recreate {
             missing_programs::started_by_restart(&changes, &self.plan, &self.targets, false)
         } else {
             missing_programs::started_by_up(&changes, &self.plan, scope)
         };
+        let left = (!started.is_empty()).then_some(missing_programs::NOTHING_STOPPED);
+        let starts = |id: &ServiceId| started.contains(id) || missing_programs::is_started(&changes, id, scope);
+        self.missing_files.refuse(starts, left)?;
         let to_build = built(&self.plan, self.options.build);
         let options = load::fetch_options(&self.project, self.offline, self.mirror.clone(), download::progress(self.term));
         let check = ProgramCheck { plan: &self.plan, places: &self.launch_places, options: &options, to_build: &to_build };

@@ -9,6 +9,7 @@ use devrun_model::{Failure, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::ports::{self, PortConflict};
 
 use crate::app::load::{self, Project};
+use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::port_conflicts;
 use crate::app::readonly;
@@ -25,6 +26,7 @@ pub(super) fn run(
     targets: &[ServiceId],
     args: &UpArgs,
     places: &LaunchPlaces,
+    missing_files: &MissingFiles,
     usual_ports: &BTreeSet<(String, String)>,
 ) -> Result<i32, Failure> {
     let runtime = crate::app::runtime::runtime()?;
@@ -33,16 +35,12 @@ pub(super) fn run(
         plan.services.keys().map(|id| (id.clone(), ("start".to_owned(), "nothing runs".to_owned()))).collect()
     });
     let wanted = start_scope::of(plan, targets, args.no_deps);
-    let is_started = |spec: &ServiceSpec| match changes.get(&spec.id).map(|(word, _)| word.as_str()) {
-        Some("restart") => true,
-        Some("start") => wanted.contains(&spec.id),
-        _ => false,
-    };
+    let files = missing_files.warning(|id| missing_programs::is_started(&changes, id, &wanted));
     let to_build = super::built(plan, args.build);
     let nothing_shown = Arc::new(devrun_store::NoDownloadProgress);
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
     let check = ProgramCheck { plan, places, options: &options, to_build: &to_build };
-    let missing = runtime.block_on(check.missing(is_started))?;
+    let missing = runtime.block_on(check.missing(|spec| missing_programs::is_started(&changes, &spec.id, &wanted)))?;
     let (taken, replaced) = runtime.block_on(taken_ports(project, plan, &wanted, usual_ports))?;
     let mut rows = Vec::new();
     for (id, (word, why)) in changes {
@@ -60,6 +58,7 @@ pub(super) fn run(
         rows.push(vec![word, id.to_string(), why]);
     }
     let code = readonly::text(&table::render(&["DO", "SERVICE", "WHY"], &rows));
+    files.into_iter().for_each(say);
     missing.iter().for_each(missing_programs::warn);
     replaced.into_iter().for_each(say);
     taken.iter().for_each(missing_programs::warn);
