@@ -7,16 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use devrun_model::{CommandLine, Dependency, Failure, FailureKind, Kind, Launch, Plan, ServiceId, ServiceSpec};
+use devrun_model::{CommandLine, Failure, FailureKind, Launch, Plan, PlannedChanges, RestartTargets, ServiceId, ServiceSpec};
 use devrun_runtime::directory_answers;
 use devrun_store::FetchOptions;
 
 use crate::app::load::Project;
-use crate::app::start_scope;
 use crate::ui::term::say;
-
-/// What `up` with a plan would do to each service: a word and why.
-pub type PlannedChanges = BTreeMap<ServiceId, (String, String)>;
 
 /// What was left as it was where a start is refused for what it needs.
 pub const NOTHING_STOPPED: &str = "nothing was stopped";
@@ -187,45 +183,28 @@ fn is_required(plan: &Plan, id: &ServiceId) -> bool {
     plan.services.get(id).is_some_and(|spec| !spec.optional)
 }
 
-/// What a `restart` of these services starts, where any of them runs: they, those that restart with them, and what is missing of
-/// what they need.
+/// What a `restart` starts, where it stops something that runs; empty where it stops nothing.
 #[must_use]
-pub fn started_by_restart(
-    changes: &PlannedChanges,
-    plan: &Plan,
-    targets: &[ServiceId],
-    with_dependents: bool,
-) -> BTreeSet<ServiceId> {
-    let runs = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "restart" || word == "keep");
-    let is_task = |id: &ServiceId| plan.services.get(id).is_some_and(|spec| spec.kind == Kind::Task);
-    let mut restarted: BTreeSet<ServiceId> = if targets.is_empty() {
-        plan.services.keys().filter(|id| runs(id) && !is_task(id)).cloned().collect()
-    } else {
-        targets.iter().cloned().collect()
-    };
-    loop {
-        let follows = |spec: &ServiceSpec| {
-            let restarts = |edge: &Dependency| (with_dependents || edge.restart) && restarted.contains(&edge.on);
-            spec.kind == Kind::Service && runs(&spec.id) && !restarted.contains(&spec.id) && spec.depends_on.iter().any(restarts)
-        };
-        let Some(spec) = plan.services.values().find(|spec| follows(spec)) else { break };
-        restarted.insert(spec.id.clone());
-    }
-    if !restarted.iter().any(runs) {
+pub fn started_by_restart(changes: &PlannedChanges, plan: &Plan, targets: &[ServiceId]) -> BTreeSet<ServiceId> {
+    if !changes.values().any(|(word, _)| word == "restart") {
         return BTreeSet::new();
     }
-    let named: Vec<ServiceId> = restarted.iter().cloned().collect();
-    let needed = start_scope::of(plan, &named, false).into_iter().filter(|id| !runs(id) && is_required(plan, id));
-    needed.chain(named.iter().cloned()).collect()
+    let is_started =
+        |id: &ServiceId, word: &str| word == "restart" || word == "start" && (targets.contains(id) || is_required(plan, id));
+    changes.iter().filter(|(id, (word, _))| is_started(id, word)).map(|(id, _)| id.clone()).collect()
 }
 
-/// What the supervisor would do with a plan; `None` where there is none.
+/// What the supervisor would do with a plan, or with one and a `restart`; `None` where there is none.
 ///
 /// # Errors
 /// `Elsewhere` when it does not answer.
-pub async fn changes(project: &Project, plan: &Arc<Plan>) -> Result<Option<PlannedChanges>, Failure> {
+pub async fn changes(
+    project: &Project,
+    plan: &Arc<Plan>,
+    restart: Option<RestartTargets>,
+) -> Result<Option<PlannedChanges>, Failure> {
     match crate::app::connect::supervisor(&project.places).await? {
-        Some(mut client) => client.changes(Arc::clone(plan)).await,
+        Some(mut client) => client.changes(Arc::clone(plan), restart).await,
         None => Ok(None),
     }
 }

@@ -10,7 +10,7 @@ use crate::ui::progress::ProgressView;
 use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::feed::FeedItem;
-use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
+use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Signal, State};
 
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::missing_files::MissingFiles;
@@ -179,17 +179,18 @@ fn with_current_plan(
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
         let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color);
-        let changes = missing_programs::changes(&project, &plan).await?;
+        let restart = restarts.map(|with_dependents| RestartTargets { targets: targets.clone(), with_dependents });
+        let changes = missing_programs::changes(&project, &plan, restart).await?;
         if let (None, Some(changes)) = (restarts, &changes) {
             let scope = start_scope::of(&plan, &targets, false);
             let starts = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "start");
             missing_files.refuse(|id| starts(id) && scope.contains(id), None)?;
         }
-        if let (Some(with_dependents), Some(changes)) = (restarts, changes) {
+        if let (Some(_), Some(changes)) = (restarts, changes) {
             let options = load::fetch_options_by_environment(&project, download::progress(term));
             let (places, to_build) = (LaunchPlaces::new(&read.document, &plan), BTreeSet::new());
             let check = ProgramCheck { plan: &plan, places: &places, options: &options, to_build: &to_build };
-            let started = missing_programs::started_by_restart(&changes, &plan, &targets, with_dependents);
+            let started = missing_programs::started_by_restart(&changes, &plan, &targets);
             missing_files.refuse(|id| started.contains(id), Some(missing_programs::NOTHING_STOPPED))?;
             check.find(&started).await?;
         }

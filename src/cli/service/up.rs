@@ -22,7 +22,7 @@ use devrun_config::PortPreference;
 use devrun_logs::LogFollower;
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Outcome, Status};
-use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
+use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Snapshot, UpOptions};
 
 use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
@@ -402,9 +402,11 @@ impl Stack {
 
     /// Finds what a start needs before anything that runs is stopped for it.
     async fn find_files_and_programs(&self, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
-        let Some(changes) = missing_programs::changes(&self.project, &self.plan).await? else { return Ok(()) };
+        let restart = RestartTargets { targets: self.targets.clone(), with_dependents: false };
+        let restart = self.force_recreate.then_some(restart);
+        let Some(changes) = missing_programs::changes(&self.project, &self.plan, restart).await? else { return Ok(()) };
         let started = if self.force_recreate {
-            missing_programs::started_by_restart(&changes, &self.plan, &self.targets, false)
+            missing_programs::started_by_restart(&changes, &self.plan, &self.targets)
         } else {
             missing_programs::started_by_up(&changes, &self.plan, scope)
         };

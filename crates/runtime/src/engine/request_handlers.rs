@@ -99,8 +99,8 @@ impl Engine {
             EngineRequest::Attach(id, reply) => {
                 let _gone = reply.send(self.attach_terminal(&id));
             }
-            EngineRequest::Changes(plan, reply) => {
-                let _gone = reply.send(self.changes(&plan));
+            EngineRequest::Changes(plan, restart, reply) => {
+                let _gone = reply.send(self.changes(&plan, restart.as_ref()));
             }
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn run(
     usual_ports: &BTreeSet<(String, String)>,
 ) -> Result<i32, Failure> {
     let runtime = crate::app::runtime::runtime()?;
-    let answer = runtime.block_on(missing_programs::changes(project, plan))?;
+    let answer = runtime.block_on(missing_programs::changes(project, plan, None))?;
     let changes = answer.unwrap_or_else(|| {
         plan.services.keys().map(|id| (id.clone(), ("start".to_owned(), "nothing runs".to_owned()))).collect()
     });
