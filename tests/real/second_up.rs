@@ -4,7 +4,7 @@ use crate::case_init::postgres;
 use crate::harness::Project;
 use crate::stack::skip;
 
-trials![a_misspelt_init_file_stops_no_database_that_runs];
+trials![a_misspelt_init_file_stops_no_database_that_runs, a_client_of_a_stopped_server_says_what_starts_it,];
 
 fn a_misspelt_init_file_stops_no_database_that_runs() {
     if !postgres() {
@@ -29,4 +29,20 @@ fn a_misspelt_init_file_stops_no_database_that_runs() {
     project.run(&["restart", "db"]).code(2).says("procfile.toml:4:9: error: service `db`: cannot find init file 10.sql");
     assert_eq!(project.service("db")["pid"], pid);
     project.run(&["down"]).code(0);
+}
+
+fn a_client_of_a_stopped_server_says_what_starts_it() {
+    let project = Project::new().procfile(
+        "[services.db]\nuse = \"postgres\"\nport = \"auto\"\nmigrations = \"m\"\n[services.cache]\nuse = \"redis\"\nport = \"auto\"\n",
+    );
+    project.write("m/001.sql", "select 1;\n");
+    for command in [&["psql", "-c", "select 1"][..], &["migrate"], &["migrate", "--status"], &["sql", "select 1"]] {
+        project.run(command).code(6).says("error: db is not running").says("help: devrun up -d db").says_not(":0");
+    }
+    project
+        .run(&["redis-cli", "ping"])
+        .code(6)
+        .says("error: cache is not running")
+        .says("help: devrun up -d cache")
+        .says_not(":0");
 }

@@ -57,6 +57,7 @@ pub use first_boot::{FirstBoot, FirstBootOutcome};
 pub(crate) use first_boot::{INIT_SCRIPT_BEGINS, INIT_SCRIPT_FAILED};
 pub use migrate::Migration;
 pub use neo4j::{Neo4jTool, neo4j_admin};
+pub use not_running::refuse_stopped;
 pub use ollama::ProgressReporter;
 pub use password_rotation::PasswordRotation;
 pub use postgres::socket_folder as postgres_socket_folder;
