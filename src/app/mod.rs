@@ -31,6 +31,7 @@ pub mod observer;
 pub mod other_data;
 pub mod own_command;
 pub mod password_advice;
+pub mod pending_migrations;
 pub mod port_conflicts;
 pub mod preconditions;
 pub mod procfile_errors;

@@ -4,7 +4,11 @@ use crate::case_init::postgres;
 use crate::harness::Project;
 use crate::stack::skip;
 
-trials![a_misspelt_init_file_stops_no_database_that_runs, a_client_of_a_stopped_server_says_what_starts_it,];
+trials![
+    a_misspelt_init_file_stops_no_database_that_runs,
+    migrations_that_are_pending_are_named_with_their_command,
+    a_client_of_a_stopped_server_says_what_starts_it,
+];
 
 fn a_misspelt_init_file_stops_no_database_that_runs() {
     if !postgres() {
@@ -28,6 +32,35 @@ fn a_misspelt_init_file_stops_no_database_that_runs() {
     project.run(&["up", "-d"]).code(0);
     project.run(&["restart", "db"]).code(2).says("procfile.toml:4:9: error: service `db`: cannot find init file 10.sql");
     assert_eq!(project.service("db")["pid"], pid);
+    project.run(&["down"]).code(0);
+}
+
+fn migrations_that_are_pending_are_named_with_their_command() {
+    if !postgres() {
+        return skip("no Postgres is installed");
+    }
+    let project = Project::new().procfile("[services.db]\nuse = \"postgres\"\nport = \"auto\"\nmigrations = \"m\"\n");
+    project.write("m/001.sql", "create table one (id int);\n");
+    project.run(&["up", "-d"]).code(0).says_not("pending");
+    let pid = project.service("db")["pid"].clone();
+    project.run(&["up", "-d"]).code(0).says_not("pending");
+    project.write("m/002.sql", "create table two (id int);\n");
+    for command in [&["up", "-d"][..], &["up", "--plan"], &["up", "-d", "db"]] {
+        project.run(command).code(0).says("db: migration 002.sql is pending: devrun migrate db applies it");
+    }
+    project.write("m/003.sql", "create table three (id int);\n");
+    project.run(&["up", "-d"]).code(0).says("db: 2 migrations are pending, from 002.sql on: devrun migrate db applies them");
+    assert_eq!(project.service("db")["pid"], pid, "it was left alone");
+    project.run(&["migrate", "db"]).code(0).says("applied 002.sql").says("applied 003.sql");
+    // The database is asked, as no start has seen them applied.
+    project.run(&["up", "-d"]).code(0).says_not("pending");
+    project.write("m/002.sql", "create table other (id int);\n");
+    project.run(&["up", "-d"]).code(0).says("warning: db: migration 002.sql was changed after it had been applied");
+    project.write("m/002.sql", "create table two (id int);\n");
+    project.write("m/004.sql", "create table four (id int);\n");
+    // What is restarted applies them itself.
+    project.rewrite(&format!("{}set = {{ work_mem = \"5MB\" }}\n", project.read("procfile.toml")));
+    project.run(&["up", "-d"]).code(0).says("stopping: changed: set").says_not("pending");
     project.run(&["down"]).code(0);
 }
 

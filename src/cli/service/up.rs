@@ -22,13 +22,14 @@ use devrun_config::PortPreference;
 use devrun_logs::LogFollower;
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Outcome, Status};
-use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Snapshot, UpOptions};
+use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Snapshot, State, UpOptions};
 
 use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::password_advice;
+use crate::app::pending_migrations;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
 use crate::app::project::TemporarySelection;
@@ -453,6 +454,11 @@ impl Stack {
             _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
+            if viewer != StartViewer::Owner && !matches!(self.term.progress, Progress::Quiet | Progress::Json) {
+                let is_running =
+                    |id: &ServiceId| snapshot.services.iter().any(|one| one.name == id.as_str() && one.state == State::Running);
+                pending_migrations::lines(&self.plan, is_running).await.into_iter().for_each(say);
+            }
             self.summary(&snapshot, &outcome, times, took, if viewer == StartViewer::Attached { &JOINED } else { &DETACHED });
         }
         let mut code = outcome.code();

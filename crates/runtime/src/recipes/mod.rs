@@ -63,7 +63,7 @@ pub use password_rotation::PasswordRotation;
 pub use postgres::socket_folder as postgres_socket_folder;
 pub use registry::RecipeRegistry;
 pub use secret_check::check_secrets;
-pub use sql::{SqlColumnKind, SqlError, SqlTable, ask as ask_sql, migrate, migrations, query as query_sql};
+pub use sql::{SqlColumnKind, SqlError, SqlTable, ask as ask_sql, migrate, migrations, query as query_sql, unseen_migrations};
 pub use sql_connection::SqlConnection;
 pub use task_work::work;
 pub use template::{TemplateValues, fill_template};

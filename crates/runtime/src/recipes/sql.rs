@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devrun_model::{Failure, FailureKind, ServiceSpec};
+use devrun_model::{Failure, FailureKind, ServiceSpec, VolumeSpec};
 
 /// Reads a script; `.gz` is unpacked.
 ///
@@ -176,6 +176,22 @@ pub async fn migrations(on: &ServiceSpec, folder: &Path) -> Result<Vec<super::mi
     let all = super::migrate::status(&session, folder).await;
     session.close().await;
     all
+}
+
+/// What a database that runs knows of the migrations of this folder; empty, and not asked for, where its last start has seen to these
+/// very files.
+///
+/// # Errors
+/// As [`query`]; `Config` when the folder cannot be read.
+pub async fn unseen_migrations(
+    on: &ServiceSpec,
+    folder: &Path,
+    volume: Option<&VolumeSpec>,
+) -> Result<Vec<super::migrate::Migration>, Failure> {
+    match volume {
+        Some(volume) if super::migrate::are_seen(folder, volume)? => Ok(Vec::new()),
+        _ => migrations(on, folder).await,
+    }
 }
 
 /// Applies the migrations that are missing; their names.

@@ -11,6 +11,7 @@ use devrun_runtime::ports::{self, PortConflict};
 use crate::app::load::{self, Project};
 use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
+use crate::app::pending_migrations;
 use crate::app::port_conflicts;
 use crate::app::readonly;
 use crate::app::start_scope;
@@ -42,6 +43,8 @@ pub(super) fn run(
     let check = ProgramCheck { plan, places, options: &options, to_build: &to_build };
     let missing = runtime.block_on(check.missing(|spec| missing_programs::is_started(&changes, &spec.id, &wanted)))?;
     let (taken, replaced) = runtime.block_on(taken_ports(project, plan, &wanted, usual_ports))?;
+    let is_running = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "keep");
+    let pending = runtime.block_on(pending_migrations::lines(plan, is_running));
     let mut rows = Vec::new();
     for (id, (word, why)) in changes {
         let meant = wanted.is_empty() || wanted.contains(&id);
@@ -58,6 +61,7 @@ pub(super) fn run(
         rows.push(vec![word, id.to_string(), why]);
     }
     let code = readonly::text(&table::render(&["DO", "SERVICE", "WHY"], &rows));
+    pending.into_iter().for_each(say);
     files.into_iter().for_each(say);
     missing.iter().for_each(missing_programs::warn);
     replaced.into_iter().for_each(say);
