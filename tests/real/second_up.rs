@@ -1,5 +1,7 @@
 //! A second `up` over servers that run: what it leaves alone, and what it says of them.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::case_init::postgres;
 use crate::harness::Project;
 use crate::stack::skip;
@@ -8,6 +10,7 @@ trials![
     a_misspelt_init_file_stops_no_database_that_runs,
     migrations_that_are_pending_are_named_with_their_command,
     a_client_of_a_stopped_server_says_what_starts_it,
+    another_version_of_a_server_than_in_the_run_before_is_named,
 ];
 
 fn a_misspelt_init_file_stops_no_database_that_runs() {
@@ -78,4 +81,34 @@ fn a_client_of_a_stopped_server_says_what_starts_it() {
         .says("error: cache is not running")
         .says("help: devrun up -d cache")
         .says_not(":0");
+}
+
+fn another_version_of_a_server_than_in_the_run_before_is_named() {
+    let project = Project::new().procfile("[services.cache]\nuse = \"redis\"\nport = \"auto\"\n");
+    let path = project.variables()["PATH"].clone();
+    let servers = std::env::split_paths(&path).map(|folder| folder.join("redis-server"));
+    let Some(server) = servers.into_iter().find(|server| server.is_file()) else { return skip("no Redis is installed") };
+    // One that says that it is older, and that is removed later.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let older = elsewhere.path().join("redis-server");
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in --version | -v) echo 'Redis server v=6.9.9 sha=0:0' ;; *) exec {} \"$@\" ;; esac\n",
+        server.display()
+    );
+    std::fs::write(&older, script).unwrap();
+    std::fs::set_permissions(&older, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let project = project.env("PATH", &format!("{}:{path}", elsewhere.path().display()));
+    project.run(&["up", "-d"]).code(0).says_not("before, it was");
+    assert_eq!(project.service("cache")["version"], "6.9.9");
+    project.run(&["down"]).code(0);
+    project.run(&["up", "-d"]).code(0).says_not("before, it was");
+    std::fs::remove_file(&older).unwrap();
+    let said = format!("is used; before, it was 6.9.9 ({}, which is gone)", older.display());
+    // Under the supervisor that started the older one, and in another run.
+    project.run(&["restart", "cache"]).code(0).says(&said);
+    project.run(&["restart", "cache"]).code(0).says_not("before, it was");
+    project.run(&["down"]).code(0);
+    std::fs::write(&older, "").unwrap();
+    project.run(&["up", "-d"]).code(0).says_not("before, it was");
+    project.run(&["down"]).code(0);
 }

@@ -122,7 +122,8 @@ impl Engine {
     }
 }
 
-fn server(spec: &devrun_model::ServiceSpec, located: &Located) -> Option<std::path::PathBuf> {
+/// The binary of a recipe's server.
+pub(super) fn server(spec: &devrun_model::ServiceSpec, located: &Located) -> Option<std::path::PathBuf> {
     match &spec.launch {
         Launch::Recipe(recipe) => recipe.recipe.bin.first().and_then(|name| located.tools.get(name)).cloned(),
         _ => None,
