@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use devrun_model::{CommandLine, Failure, FailureKind, Launch, Plan, PlannedChanges, RestartTargets, ServiceId, ServiceSpec};
+use devrun_config::KeyStep;
+use devrun_model::{
+    Check, CommandLine, Failure, FailureKind, Launch, Plan, PlannedChanges, RestartTargets, ServiceId, ServiceSpec,
+};
 use devrun_runtime::directory_answers;
 use devrun_store::FetchOptions;
 
@@ -17,23 +20,83 @@ use crate::ui::term::say;
 /// What was left as it was where a start is refused for what it needs.
 pub const NOTHING_STOPPED: &str = "nothing was stopped";
 
-/// Where each service says what it runs, as `FILE:LINE:COLUMN`.
+/// Where each service says what it runs, and what is run to probe and to stop it, as `FILE:LINE:COLUMN`.
 #[derive(Debug, Default)]
-pub struct LaunchPlaces(BTreeMap<String, String>);
+pub struct LaunchPlaces {
+    launches: BTreeMap<String, String>,
+    /// By service and key.
+    commands: BTreeMap<(String, &'static str), String>,
+}
 
 impl LaunchPlaces {
     /// Those of a plan.
     #[must_use]
     pub fn new(document: &devrun_config::Document, plan: &Plan) -> Self {
-        let names: BTreeSet<&str> = plan.services.values().map(|spec| spec.service.as_str()).collect();
-        Self(names.into_iter().filter_map(|name| Some((name.to_owned(), document.launch_place(name)?))).collect())
+        let specs = first_copies(plan.services.values().map(AsRef::as_ref));
+        let mut places = Self::default();
+        for spec in specs {
+            let name = spec.service.as_str();
+            places.launches.extend(document.launch_place(name).map(|place| (name.to_owned(), place)));
+            for side in side_commands(spec) {
+                let place = document.value_place(name, &[KeyStep::Key(side.table), KeyStep::Key(side.key)]);
+                places.commands.extend(place.map(|place| ((name.to_owned(), side.table), place)));
+            }
+        }
+        places
     }
 
     /// A failure with its place and service.
     fn name(&self, spec: &ServiceSpec, failure: Failure) -> Failure {
-        let place = self.0.get(spec.service.as_str()).map_or(String::new(), |place| format!("{place}: "));
-        Failure { reason: format!("{place}{}: {}", spec.service, failure.reason), ..failure }
+        named(self.launches.get(spec.service.as_str()), spec.service.as_str(), failure)
     }
+
+    /// As [`LaunchPlaces::name`], for a command that is run beside the service.
+    fn name_side(&self, spec: &ServiceSpec, side: &SideCommand<'_>, failure: Failure) -> Failure {
+        let place = self.commands.get(&(spec.service.to_string(), side.table));
+        named(place, &format!("{}: {}.{}", spec.service, side.table, side.key), failure)
+    }
+}
+
+fn named(place: Option<&String>, what: &str, failure: Failure) -> Failure {
+    let place = place.map_or(String::new(), |place| format!("{place}: "));
+    Failure { reason: format!("{place}{what}: {}", failure.reason), ..failure }
+}
+
+/// A command that is run to probe or to stop a service.
+struct SideCommand<'a> {
+    table: &'static str,
+    key: &'static str,
+    command: &'a CommandLine,
+}
+
+fn side_commands(spec: &ServiceSpec) -> Vec<SideCommand<'_>> {
+    let mut found = Vec::new();
+    for (table, probe) in [("ready", &spec.ready), ("alive", &spec.alive)] {
+        for check in probe.iter().flat_map(|probe| &probe.checks) {
+            if let Check::Cmd { command } = check {
+                found.push(SideCommand { table, key: "cmd", command });
+            }
+        }
+    }
+    found.extend(spec.stop.command.as_ref().map(|command| SideCommand { table: "stop", key: "command", command }));
+    found
+}
+
+/// The program that a command is sure to look for: its first word, also where a shell replaces itself by it (`exec`, which is put
+/// before a line that is one simple command). Any other script may do without a program that is missing.
+fn program(command: &CommandLine) -> Option<&str> {
+    let (first, rest) = command.argv.split_first()?;
+    let script = match rest {
+        [flag, script] if flag == "-c" => script,
+        [e, flag, script] if e == "-e" && flag == "-c" => script,
+        _ => return Some(first),
+    };
+    if first != "sh" {
+        return Some(first);
+    }
+    let word = script.strip_prefix("exec ")?.split_ascii_whitespace().next()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./+@".contains(&byte);
+    (word.bytes().all(is_plain) && !word.starts_with('-')).then_some(word)
 }
 
 /// What is looked at, and how.
@@ -70,6 +133,7 @@ impl ProgramCheck<'_> {
                     Err(failure) => return Err(failure),
                 }
             }
+            missing.extend(self.side_commands(spec));
         }
         Ok(missing)
     }
@@ -87,6 +151,7 @@ impl ProgramCheck<'_> {
                 recipes.push((spec, (**recipe).clone()));
             }
             failures.extend(self.command(spec).err().map(|failure| self.places.name(spec, failure)));
+            failures.extend(self.side_commands(spec));
         }
         let uses: Vec<_> = recipes.iter().map(|(_, recipe)| recipe.clone()).collect();
         let located = devrun_store::fetch_all(&uses, self.options).await;
@@ -112,9 +177,22 @@ impl ProgramCheck<'_> {
         }
     }
 
+    /// What probes and stops a service and is missing. A file of the project may be made by the service itself, and so may every
+    /// program by one that is a script.
+    fn side_commands(&self, spec: &ServiceSpec) -> Vec<Failure> {
+        if directory_answers::check(&spec.dir).is_err() || !spec.dir.is_dir() {
+            return Vec::new();
+        }
+        let is_script = matches!(&spec.launch, Launch::Run(command) if program(command).is_none());
+        let sides = side_commands(spec)
+            .into_iter()
+            .filter(|side| !is_script && program(side.command).is_some_and(|word| !word.contains('/')));
+        sides.filter_map(|side| Some(self.places.name_side(spec, &side, self.word(spec, side.command).err()?))).collect()
+    }
+
     /// Whether the program of one command is there, or may come with the start.
     fn word(&self, spec: &ServiceSpec, command: &CommandLine) -> Result<(), Failure> {
-        let word = command.argv.first().map_or("", String::as_str);
+        let Some(word) = program(command) else { return Ok(()) };
         let current = |id: &ServiceId| self.plan.services.get(id).map(AsRef::as_ref);
         let spec_of = |id: &ServiceId| if *id == spec.id { Some(spec) } else { current(id) };
         let all = || self.plan.services.iter().map(|(id, spec)| (id, spec.as_ref()));
@@ -206,5 +284,29 @@ pub async fn changes(
     match crate::app::connect::supervisor(&project.places).await? {
         Some(mut client) => client.changes(Arc::clone(plan), restart).await,
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_known_where_the_command_is_sure_to_look_for_it() {
+        for (argv, known) in [
+            (&["curl", "-f", "x"][..], Some("curl")),
+            (&["sh", "-c", "exec curl -f x > log"], Some("curl")),
+            (&["sh", "-e", "-c", "exec ./probe"], Some("./probe")),
+            (&["sh", "-c", "cd x && curl -f x"], None),
+            (&["sh", "-c", "A=1 exec curl"], None),
+            (&["sh", "-c", "exec \"$TOOL\" x"], None),
+            (&["sh", "-c", "exec -a name curl"], None),
+            (&["sh", "probe.sh"], Some("sh")),
+            (&["bash", "-c", "curl"], Some("bash")),
+            (&[], None),
+        ] {
+            let command = CommandLine { argv: argv.iter().map(|word| (*word).to_owned()).collect(), env: BTreeMap::new() };
+            assert_eq!(program(&command), known, "{argv:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Faults of values that only the machine can show, such as the name of a file that is missing: who finds one gives the key, and
 //! gets a report with the place, as for every other error of a procfile.
 
-use super::diagnostic::{Diagnostic, Report, Severity};
+use super::diagnostic::{Diagnostic, Report, Severity, place};
 use super::document::Document;
 use super::source_map::Span;
 use super::toml_node::{TomlNode, TomlValue, get};
@@ -40,6 +40,13 @@ impl Document {
             Diagnostic { severity, span, ..Diagnostic::nowhere(fault.message.clone()).help(fault.help.clone()) }
         });
         Report::new(diagnostics.collect(), self.sources.clone())
+    }
+
+    /// Where a service or task says this, as `FILE:LINE:COLUMN`; `None` where no file does.
+    #[must_use]
+    pub fn value_place(&self, service: &str, steps: &[KeyStep]) -> Option<String> {
+        let span = self.value_span(service, steps)?;
+        Some(place(self.sources.get(span.file).filter(|text| !text.layer)?, span))
     }
 
     fn value_span(&self, service: &str, steps: &[KeyStep]) -> Option<Span> {
