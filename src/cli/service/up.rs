@@ -44,6 +44,8 @@ use crate::ui::{exit_line, output};
 
 use log_output::style;
 
+/// How the hints end that say how everything is stopped.
+const STOP: &str = "stop everything";
 /// What to type next, attached to a stack of one's own.
 const ATTACHED: [&str; 3] =
     ["Ctrl-C            stop everything", "devrun ps         what runs", "devrun logs -f    follow the logs elsewhere"];
@@ -525,7 +527,7 @@ impl Stack {
         }
         // What is being stopped is nothing to look at.
         let stays = !self.options.rollback && !self.options.abort_on_failure;
-        let after_failure = if stays { after_failure(snapshot, outcome) } else { Vec::new() };
+        let after_failure = if stays { after_failure(snapshot, outcome, hints) } else { Vec::new() };
         let hints: Vec<&str> = match after_failure.as_slice() {
             [] if outcome.failures.is_empty() && outcome.blocked.is_empty() => hints.to_vec(),
             after => after.iter().map(String::as_str).collect(),
@@ -536,15 +538,17 @@ impl Stack {
     }
 }
 
-/// What to type next after a start of which a part runs.
-fn after_failure(snapshot: &Snapshot, outcome: &Outcome) -> Vec<String> {
+/// What to type next after a start of which a part runs. `hints`: after one that went well.
+fn after_failure(snapshot: &Snapshot, outcome: &Outcome, hints: &[&str]) -> Vec<String> {
     let culprit = outcome.failures.first().map(|failed| failed.id.to_string());
     let Some(culprit) = culprit.filter(|_| snapshot.services.iter().any(|service| service.state.is_live())) else {
         return Vec::new();
     };
     let why = format!("devrun why {culprit}");
-    let width = why.len();
-    vec![format!("{why:width$}    what went wrong"), format!("{:width$}    what runs", "devrun ps")]
+    let mut rows = vec![(why.as_str(), "what went wrong"), ("devrun ps", "what runs")];
+    rows.extend(hints.iter().filter_map(|hint| hint.strip_suffix(STOP).map(|stop| (stop.trim_end(), STOP))));
+    let width = rows.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    rows.iter().map(|(command, what)| format!("{command:width$}    {what}")).collect()
 }
 
 /// Ctrl-C while attached to a stack that was up.
