@@ -43,7 +43,7 @@ pub struct RestartArgs {
     /// Also restart services that depend on them
     #[arg(long)]
     pub with_dependents: bool,
-    /// Kill what is still stopping after this time
+    /// Maximum grace period of every service
     #[arg(short = 't', long, value_name = "T")]
     pub timeout: Option<String>,
     /// Compose's option for what is always so here
