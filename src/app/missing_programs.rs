@@ -7,34 +7,96 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use devrun_model::{CommandLine, Dependency, Failure, FailureKind, Kind, Launch, Plan, ServiceId, ServiceSpec};
+use devrun_config::KeyStep;
+use devrun_model::{
+    Check, CommandLine, Failure, FailureKind, Launch, Plan, PlannedChanges, RestartTargets, ServiceId, ServiceSpec,
+};
 use devrun_runtime::directory_answers;
 use devrun_store::FetchOptions;
 
 use crate::app::load::Project;
-use crate::app::start_scope;
 use crate::ui::term::say;
 
-/// What `up` with a plan would do to each service: a word and why.
-pub type PlannedChanges = BTreeMap<ServiceId, (String, String)>;
+/// What was left as it was where a start is refused for what it needs.
+pub const NOTHING_STOPPED: &str = "nothing was stopped";
 
-/// Where each service says what it runs, as `FILE:LINE:COLUMN`.
+/// Where each service says what it runs, and what is run to probe and to stop it, as `FILE:LINE:COLUMN`.
 #[derive(Debug, Default)]
-pub struct LaunchPlaces(BTreeMap<String, String>);
+pub struct LaunchPlaces {
+    launches: BTreeMap<String, String>,
+    /// By service and key.
+    commands: BTreeMap<(String, &'static str), String>,
+}
 
 impl LaunchPlaces {
     /// Those of a plan.
     #[must_use]
     pub fn new(document: &devrun_config::Document, plan: &Plan) -> Self {
-        let names: BTreeSet<&str> = plan.services.values().map(|spec| spec.service.as_str()).collect();
-        Self(names.into_iter().filter_map(|name| Some((name.to_owned(), document.launch_place(name)?))).collect())
+        let specs = first_copies(plan.services.values().map(AsRef::as_ref));
+        let mut places = Self::default();
+        for spec in specs {
+            let name = spec.service.as_str();
+            places.launches.extend(document.launch_place(name).map(|place| (name.to_owned(), place)));
+            for side in side_commands(spec) {
+                let place = document.value_place(name, &[KeyStep::Key(side.table), KeyStep::Key(side.key)]);
+                places.commands.extend(place.map(|place| ((name.to_owned(), side.table), place)));
+            }
+        }
+        places
     }
 
     /// A failure with its place and service.
     fn name(&self, spec: &ServiceSpec, failure: Failure) -> Failure {
-        let place = self.0.get(spec.service.as_str()).map_or(String::new(), |place| format!("{place}: "));
-        Failure { reason: format!("{place}{}: {}", spec.service, failure.reason), ..failure }
+        named(self.launches.get(spec.service.as_str()), spec.service.as_str(), failure)
     }
+
+    /// As [`LaunchPlaces::name`], for a command that is run beside the service.
+    fn name_side(&self, spec: &ServiceSpec, side: &SideCommand<'_>, failure: Failure) -> Failure {
+        let place = self.commands.get(&(spec.service.to_string(), side.table));
+        named(place, &format!("{}: {}.{}", spec.service, side.table, side.key), failure)
+    }
+}
+
+fn named(place: Option<&String>, what: &str, failure: Failure) -> Failure {
+    let place = place.map_or(String::new(), |place| format!("{place}: "));
+    Failure { reason: format!("{place}{what}: {}", failure.reason), ..failure }
+}
+
+/// A command that is run to probe or to stop a service.
+struct SideCommand<'a> {
+    table: &'static str,
+    key: &'static str,
+    command: &'a CommandLine,
+}
+
+fn side_commands(spec: &ServiceSpec) -> Vec<SideCommand<'_>> {
+    let mut found = Vec::new();
+    for (table, probe) in [("ready", &spec.ready), ("alive", &spec.alive)] {
+        for check in probe.iter().flat_map(|probe| &probe.checks) {
+            if let Check::Cmd { command } = check {
+                found.push(SideCommand { table, key: "cmd", command });
+            }
+        }
+    }
+    found.extend(spec.stop.command.as_ref().map(|command| SideCommand { table: "stop", key: "command", command }));
+    found
+}
+
+/// The program that a command is sure to look for: its first word, also where a shell replaces itself by it (`exec`, which is put
+/// before a line that is one simple command). Any other script may do without a program that is missing.
+fn program(command: &CommandLine) -> Option<&str> {
+    let (first, rest) = command.argv.split_first()?;
+    let script = match rest {
+        [flag, script] if flag == "-c" => script,
+        [e, flag, script] if e == "-e" && flag == "-c" => script,
+        _ => return Some(first),
+    };
+    if first != "sh" {
+        return Some(first);
+    }
+    let word = script.strip_prefix("exec ")?.split_ascii_whitespace().next()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./+@".contains(&byte);
+    (word.bytes().all(is_plain) && !word.starts_with('-')).then_some(word)
 }
 
 /// What is looked at, and how.
@@ -71,6 +133,7 @@ impl ProgramCheck<'_> {
                     Err(failure) => return Err(failure),
                 }
             }
+            missing.extend(self.side_commands(spec));
         }
         Ok(missing)
     }
@@ -88,13 +151,14 @@ impl ProgramCheck<'_> {
                 recipes.push((spec, (**recipe).clone()));
             }
             failures.extend(self.command(spec).err().map(|failure| self.places.name(spec, failure)));
+            failures.extend(self.side_commands(spec));
         }
         let uses: Vec<_> = recipes.iter().map(|(_, recipe)| recipe.clone()).collect();
         let located = devrun_store::fetch_all(&uses, self.options).await;
         for ((spec, _), result) in recipes.iter().zip(located) {
             failures.extend(result.err().map(|failure| self.places.name(spec, failure)));
         }
-        refuse(failures, "nothing was stopped")
+        refuse(failures, NOTHING_STOPPED)
     }
 
     /// Whether the commands of a service are there, or may come with its start.
@@ -113,9 +177,22 @@ impl ProgramCheck<'_> {
         }
     }
 
+    /// What probes and stops a service and is missing. A file of the project may be made by the service itself, and so may every
+    /// program by one that is a script.
+    fn side_commands(&self, spec: &ServiceSpec) -> Vec<Failure> {
+        if directory_answers::check(&spec.dir).is_err() || !spec.dir.is_dir() {
+            return Vec::new();
+        }
+        let is_script = matches!(&spec.launch, Launch::Run(command) if program(command).is_none());
+        let sides = side_commands(spec)
+            .into_iter()
+            .filter(|side| !is_script && program(side.command).is_some_and(|word| !word.contains('/')));
+        sides.filter_map(|side| Some(self.places.name_side(spec, &side, self.word(spec, side.command).err()?))).collect()
+    }
+
     /// Whether the program of one command is there, or may come with the start.
     fn word(&self, spec: &ServiceSpec, command: &CommandLine) -> Result<(), Failure> {
-        let word = command.argv.first().map_or("", String::as_str);
+        let Some(word) = program(command) else { return Ok(()) };
         let current = |id: &ServiceId| self.plan.services.get(id).map(AsRef::as_ref);
         let spec_of = |id: &ServiceId| if *id == spec.id { Some(spec) } else { current(id) };
         let all = || self.plan.services.iter().map(|(id, spec)| (id, spec.as_ref()));
@@ -164,9 +241,19 @@ pub fn started_by_up(changes: &PlannedChanges, plan: &Plan, scope: &BTreeSet<Ser
     if !changes.values().any(|(word, _)| word == "restart" || word == "stop") {
         return BTreeSet::new();
     }
-    let is_started =
-        |id: &ServiceId, word: &str| word == "restart" || word == "start" && scope.contains(id) && is_required(plan, id);
-    changes.iter().filter(|(id, (word, _))| is_started(id, word)).map(|(id, _)| id.clone()).collect()
+    let started =
+        changes.iter().filter(|(id, (word, _))| word == "restart" || is_required(plan, id) && is_started(changes, id, scope));
+    started.map(|(id, _)| id.clone()).collect()
+}
+
+/// Whether an `up` over a running stack starts this service. `scope`: what it is about.
+#[must_use]
+pub fn is_started(changes: &PlannedChanges, id: &ServiceId, scope: &BTreeSet<ServiceId>) -> bool {
+    match changes.get(id).map(|(word, _)| word.as_str()) {
+        Some("restart") => true,
+        Some("start") => scope.contains(id),
+        _ => false,
+    }
 }
 
 /// Whether a start fails without it.
@@ -174,45 +261,52 @@ fn is_required(plan: &Plan, id: &ServiceId) -> bool {
     plan.services.get(id).is_some_and(|spec| !spec.optional)
 }
 
-/// What a `restart` of these services starts, where any of them runs: they, those that restart with them, and what is missing of
-/// what they need.
+/// What a `restart` starts, where it stops something that runs; empty where it stops nothing.
 #[must_use]
-pub fn started_by_restart(
-    changes: &PlannedChanges,
-    plan: &Plan,
-    targets: &[ServiceId],
-    with_dependents: bool,
-) -> BTreeSet<ServiceId> {
-    let runs = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "restart" || word == "keep");
-    let is_task = |id: &ServiceId| plan.services.get(id).is_some_and(|spec| spec.kind == Kind::Task);
-    let mut restarted: BTreeSet<ServiceId> = if targets.is_empty() {
-        plan.services.keys().filter(|id| runs(id) && !is_task(id)).cloned().collect()
-    } else {
-        targets.iter().cloned().collect()
-    };
-    loop {
-        let follows = |spec: &ServiceSpec| {
-            let restarts = |edge: &Dependency| (with_dependents || edge.restart) && restarted.contains(&edge.on);
-            spec.kind == Kind::Service && runs(&spec.id) && !restarted.contains(&spec.id) && spec.depends_on.iter().any(restarts)
-        };
-        let Some(spec) = plan.services.values().find(|spec| follows(spec)) else { break };
-        restarted.insert(spec.id.clone());
-    }
-    if !restarted.iter().any(runs) {
+pub fn started_by_restart(changes: &PlannedChanges, plan: &Plan, targets: &[ServiceId]) -> BTreeSet<ServiceId> {
+    if !changes.values().any(|(word, _)| word == "restart") {
         return BTreeSet::new();
     }
-    let named: Vec<ServiceId> = restarted.iter().cloned().collect();
-    let needed = start_scope::of(plan, &named, false).into_iter().filter(|id| !runs(id) && is_required(plan, id));
-    needed.chain(named.iter().cloned()).collect()
+    let is_started =
+        |id: &ServiceId, word: &str| word == "restart" || word == "start" && (targets.contains(id) || is_required(plan, id));
+    changes.iter().filter(|(id, (word, _))| is_started(id, word)).map(|(id, _)| id.clone()).collect()
 }
 
-/// What the supervisor would do with a plan; `None` where there is none.
+/// What the supervisor would do with a plan, or with one and a `restart`; `None` where there is none.
 ///
 /// # Errors
 /// `Elsewhere` when it does not answer.
-pub async fn changes(project: &Project, plan: &Arc<Plan>) -> Result<Option<PlannedChanges>, Failure> {
+pub async fn changes(
+    project: &Project,
+    plan: &Arc<Plan>,
+    restart: Option<RestartTargets>,
+) -> Result<Option<PlannedChanges>, Failure> {
     match crate::app::connect::supervisor(&project.places).await? {
-        Some(mut client) => client.changes(Arc::clone(plan)).await,
+        Some(mut client) => client.changes(Arc::clone(plan), restart).await,
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_known_where_the_command_is_sure_to_look_for_it() {
+        for (argv, known) in [
+            (&["curl", "-f", "x"][..], Some("curl")),
+            (&["sh", "-c", "exec curl -f x > log"], Some("curl")),
+            (&["sh", "-e", "-c", "exec ./probe"], Some("./probe")),
+            (&["sh", "-c", "cd x && curl -f x"], None),
+            (&["sh", "-c", "A=1 exec curl"], None),
+            (&["sh", "-c", "exec \"$TOOL\" x"], None),
+            (&["sh", "-c", "exec -a name curl"], None),
+            (&["sh", "probe.sh"], Some("sh")),
+            (&["bash", "-c", "curl"], Some("bash")),
+            (&[], None),
+        ] {
+            let command = CommandLine { argv: argv.iter().map(|word| (*word).to_owned()).collect(), env: BTreeMap::new() };
+            assert_eq!(program(&command), known, "{argv:?}");
+        }
     }
 }

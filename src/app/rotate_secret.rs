@@ -21,8 +21,11 @@ use devrun_runtime::recipes::{self, PasswordRotation};
 use devrun_runtime::{init, secrets};
 
 use crate::app::load::{self, Project, Purpose, Read, Wanted};
+use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::globals::Globals;
+
+const NOTHING_CHANGED: &str = "nothing was changed";
 
 /// Runs it.
 ///
@@ -79,7 +82,9 @@ pub fn run(globals: &Globals, project: &Project, want: &RequiredSecret, dir: &Pa
     let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), BTreeSet::new());
     let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
     let restarts = |spec: &ServiceSpec| users.contains_key(&spec.id) && live.contains(spec.id.as_str());
-    missing_programs::refuse(runtime.block_on(check.missing(restarts))?, "nothing was changed")?;
+    let restarted = |id: &ServiceId| read.plan.services.get(id).is_some_and(|spec| restarts(spec));
+    MissingFiles::find(&read, &to_build, term.err_color).refuse(restarted, Some(NOTHING_CHANGED))?;
+    missing_programs::refuse(runtime.block_on(check.missing(restarts))?, NOTHING_CHANGED)?;
     secrets::renew(dir, &want.name, want.length, || {
         volumes.iter().try_for_each(|(volume, so_far)| init::mark_password_pending(volume, &file, *so_far))
     })?;

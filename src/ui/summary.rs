@@ -52,12 +52,12 @@ pub fn ready(plan: &Plan, snapshot: &Snapshot, times: &StartTimes, total: Durati
     }
 }
 
-/// What a request started and stopped: `started api.3 and api.4`, or that there was nothing to do.
+/// What a request started and stopped: `started api.3 and api.4`, or that there was nothing to do, as what is `already` so.
 #[must_use]
-pub fn changes(times: &StartTimes) -> String {
+pub fn changes(times: &StartTimes, already: &str) -> String {
     let done: Vec<String> =
         [listed("started", times.started()), listed("stopped", times.stopped())].into_iter().flatten().collect();
-    if done.is_empty() { "nothing to do".to_owned() } else { done.join("; ") }
+    if done.is_empty() { format!("nothing to do: {already}") } else { done.join("; ") }
 }
 
 /// `stopped a, b and c`; `None` without names.

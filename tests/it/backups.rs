@@ -63,7 +63,9 @@ fn what_cannot_be_saved_or_restored_is_named() {
     let project = stack();
     project.run(&["backup", "plain"]).code(2).says("plain has no data to save");
     project.run(&["backup", "nobody"]).code(2).says("nobody");
-    project.run(&["backup", "store", "-o", "no/such/place"]).code(4).says("choose another place");
+    let nowhere = project.run(&["backup", "store", "-o", "no/such/place"]).code(4).says("choose another place");
+    let directory = format!("no/such/place: missing directory {}", project.path("no/such").display());
+    drop(nowhere.says(&directory).says("help: mkdir -p ").says_not(".devrun-tmp"));
     project.run(&["backup", "store", "-o", "a.tar.gz"]).code(0);
     project.run(&["backup", "store", "-o", "a.tar.gz"]).code(2).says("exists already");
     let whole = fs::read(project.path("a.tar.gz")).expect("our own file");

@@ -292,6 +292,25 @@ fn stop_start_and_restart_touch_only_what_they_name() {
 }
 
 #[test]
+fn a_stop_names_what_keeps_running_without_it() {
+    let project = Project::new().procfile(
+        "[services.base]\nrun = \"{svc:base}\"\n[services.api]\nrun = \"{svc:api}\"\ndepends_on = [\"base\"]\n\
+         [services.web]\nrun = \"{svc:web}\"\ndepends_on = [\"base\"]\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["stop", "base"]).code(0).says("api, web depend on it and keep running");
+    assert!(project.alive("base").is_empty() && project.alive("api").len() == 1);
+    // It is stopped already, or goes with them.
+    project.run(&["stop", "base"]).code(0).says_not("keep running");
+    project.run(&["start", "base"]).code(0);
+    project.run(&["stop", "web"]).code(0).says_not("keeps running");
+    project.run(&["stop", "base"]).code(0).says("api depends on it and keeps running");
+    project.run(&["start"]).code(0);
+    project.run(&["stop", "base", "api", "web"]).code(0).says_not("running");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn a_restart_reads_the_environment_of_the_one_who_asks() {
     let project = Project::new().procfile(
         "[services.a]\nrun = \"sh -c 'echo $LEVEL >> level; exec sleep 1000'\"\nenv = { LEVEL = \"${LOG_LEVEL:-info}\" }\n",

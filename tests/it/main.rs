@@ -74,6 +74,7 @@ mod logs;
 mod masking;
 mod mcp_client;
 mod missing_command;
+mod missing_files;
 mod missing_programs;
 mod not_utf8;
 mod on_demand;

@@ -54,6 +54,48 @@ fn a_program_that_is_missing_stops_nothing_that_runs() {
 }
 
 #[test]
+fn what_probes_and_stops_a_service_is_looked_for_too() {
+    let text = "[services.api]\nrun = \"{svc:api}\"\n";
+    let project = Project::new().procfile(text);
+    project.run(&["up", "-d"]).code(0);
+    let pid = project.service("api")["pid"].clone();
+    for (keys, place, missing) in [
+        ("ready = { cmd = \"no-such-probe -f\" }", "procfile.toml:3:17: api: ready.cmd: ", "`no-such-probe`"),
+        ("ready = { cmd = [\"no-such-probe\", \"-f\"] }", "procfile.toml:3:17: api: ready.cmd: ", "`no-such-probe`"),
+        ("ready = { cmd = \"no-such-probe -f > log\" }", "procfile.toml:3:17: api: ready.cmd: ", "`no-such-probe`"),
+        ("alive = { cmd = \"no-such-probe\" }", "procfile.toml:3:17: api: alive.cmd: ", "`no-such-probe`"),
+        ("stop = { command = \"no-such-stop now\" }", "procfile.toml:3:20: api: stop.command: ", "`no-such-stop`"),
+    ] {
+        project.rewrite(&format!("{text}{keys}\n"));
+        project.run(&["check"]).code(0).says(&format!("warning: {place}")).says(missing);
+        for command in [&["up", "-d"][..], &["restart", "api"]] {
+            let refused = project.run(command).code(7).says(place).says(missing).says("help: ");
+            assert!(refused.last_line().contains("nothing was stopped"), "{refused}");
+            assert_eq!(project.service("api")["pid"], pid, "{keys}");
+        }
+    }
+    // A line that needs a shell, a builtin, and a file that the service may make.
+    for keys in [
+        "ready = { cmd = \"no-such-probe || true\" }",
+        "ready = { cmd = \"test -d . && true\" }",
+        "ready = { cmd = \"./no-such-probe || true\" }",
+        "alive = { cmd = \"./bin/made-later\" }",
+        "stop = { command = \"if true; then true; fi\" }",
+    ] {
+        project.rewrite(&format!("{text}{keys}\n"));
+        project.run(&["check"]).code(0).says_not("cannot find");
+        project.run(&["up", "-d"]).code(0);
+    }
+    // A shell that is replaced by its command is sure to look for it.
+    project.rewrite("[services.api]\nrun = \"no-such-program > log\"\n");
+    project.run(&["check"]).code(0).says("warning: procfile.toml:2:7: api: ").says("`no-such-program`");
+    project.run(&["restart", "api"]).code(7).says("`no-such-program`");
+    assert_eq!(project.service("api")["state"], "running");
+    project.rewrite(text);
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn a_secret_is_kept_where_its_reader_could_not_be_started_again() {
     let text = "[secrets]\ngenerate = [\"key\"]\n[services.api]\nrun = \"{svc:api}\"\nenv = { KEY = \"${secret.key}\" }\n";
     let project = Project::new().procfile(text);

@@ -62,11 +62,15 @@ fn an_attached_start_of_which_a_part_runs_says_what_to_type_next() {
     let project = Project::new().procfile("[services.dead]\nrun = \"sh -c 'exit 4'\"\n[services.fine]\nrun = \"{svc:fine}\"\n");
     let mut up = project.start(&["up"]);
     up.wait_for("devrun why dead    what went wrong");
+    up.wait_for("Ctrl-C             stop everything");
     up.signal(nix::sys::signal::Signal::SIGINT);
     drop(up.outcome());
     // Where nothing runs there is nothing to look at.
     let alone = Project::new().procfile("[services.dead]\nrun = \"sh -c 'exit 4'\"\n");
     alone.run(&["up"]).code(1).says("dead  failed: exit 4").says_not("devrun why");
+    let detached = Project::new().procfile("[services.dead]\nrun = \"sh -c 'exit 4'\"\n[services.fine]\nrun = \"{svc:fine}\"\n");
+    detached.run(&["up", "-d"]).code(1).says("devrun why dead    what went wrong").says("devrun down        stop everything");
+    detached.run(&["down"]).code(0);
 }
 
 #[test]

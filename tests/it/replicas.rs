@@ -239,10 +239,11 @@ fn a_copy_that_was_started_alone_is_not_touched() {
     project.run(&["scale", "api=3"]).code(0).says("started api.2 and api.3");
     assert_eq!(names(&project), ["api", "api.2", "api.3"]);
     assert_eq!(copies(&project)[0], alone[0]);
-    project.run(&["scale", "api=3"]).code(0).says("nothing to do");
+    project.run(&["scale", "api=3"]).code(0).says("nothing to do: api has 3 copies");
     eventually("all three answer", PATIENCE, || (load.so_far().names().len() == 3).then_some(()));
     project.run(&["scale", "api=1"]).code(0).says("stopped api.2 and api.3").says_not("nothing to do");
     eventually("the others are gone", PATIENCE, || (names(&project) == ["api"]).then_some(()));
+    project.run(&["scale", "api=1"]).code(0).says("nothing to do: api has 1 copy\n");
     let tally = load.end();
     assert_eq!(tally.failed, Vec::<String>::new(), "of {}", tally.good);
     project.run(&["down"]).code(0);

@@ -60,6 +60,7 @@ mod rotation;
 #[path = "../it/runner.rs"]
 #[expect(dead_code, reason = "the tests are listed by their files here")]
 mod runner;
+mod second_up;
 mod services;
 mod shared_server;
 mod stack;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         redis::trials(),
         #[cfg(all(feature = "postgres", feature = "redis"))]
         rotation::trials(),
+        second_up::trials(),
         services::trials(),
         shared_server::trials(),
         stacks::trials(),

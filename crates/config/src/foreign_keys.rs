@@ -79,6 +79,11 @@ fn known(place: TableKind) -> impl Iterator<Item = &'static (&'static str, &'sta
 pub(crate) fn key(name: &str, place: TableKind) -> Option<&'static str> {
     match (place, name) {
         (TableKind::Ready, "test") => Some("a command that must exit 0 is `cmd`"),
+        // Of Kubernetes, Consul and others.
+        (TableKind::Ready, "every" | "period" | "period_seconds") => Some("did you mean `interval`?"),
+        (TableKind::Ready, "delay" | "initial_delay" | "initial_delay_seconds") => Some("did you mean `start_period`?"),
+        (TableKind::Ready, "timeout_seconds") => Some("did you mean `timeout`?"),
+        (TableKind::Ready, "failure_threshold") => Some("did you mean `retries`?"),
         // Too short for a key that is nearly one of them.
         (TableKind::Service, "dns" | "ipc" | "pid") => {
             Some("services share the names, processes and network of this machine: leave it out")

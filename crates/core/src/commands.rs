@@ -13,7 +13,7 @@ use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions, w
 
 use super::action::{Action, StartOutcome};
 use super::definition_diff;
-use super::plan_diff::is_kept;
+use super::plan_diff::{is_kept, restarts_with};
 use super::service::{NextState, Outstanding, Phase, Service, StopReason, StopStage};
 use super::start_request::StartRequest;
 use super::supervisor::{Mode, Supervisor};
@@ -315,10 +315,7 @@ impl Supervisor {
         let mut next: Vec<ServiceId> = set.iter().cloned().collect();
         while let Some(on) = next.pop() {
             for id in self.services.dependents(&on) {
-                let follows = |service: &Service| {
-                    let edge = service.spec.depends_on.iter().any(|edge| edge.on == on && (all || edge.restart));
-                    edge && service.wanted && service.spec.kind == Kind::Service
-                };
+                let follows = |service: &Service| restarts_with(&service.spec, service.wanted, &on, all);
                 if self.services.get(id).is_some_and(follows) && set.insert(id.clone()) {
                     next.push(id.clone());
                 }

@@ -6,9 +6,9 @@
 
 use super::definition_diff;
 use super::service::Service;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use devrun_model::{Kind, Plan, ServiceId};
+use devrun_model::{Dependency, Kind, Plan, ServiceId, ServiceSpec};
 
 use super::action::PlanChange;
 use super::supervisor::Supervisor;
@@ -33,10 +33,9 @@ impl Supervisor {
         loop {
             let restarts = |id: &ServiceId| matches!(changes.get(id), Some(PlanChange::Restart(_)));
             let with = self.services.iter().find(|(id, service)| {
-                matches!(changes.get(*id), Some(PlanChange::Keep))
-                    && service.wanted
-                    && service.spec.kind == Kind::Service
-                    && service.spec.depends_on.iter().any(|edge| edge.restart && restarts(&edge.on))
+                let needs =
+                    |edge: &Dependency| restarts(&edge.on) && restarts_with(&service.spec, service.wanted, &edge.on, false);
+                matches!(changes.get(*id), Some(PlanChange::Keep)) && service.spec.depends_on.iter().any(needs)
             });
             let Some((id, _)) = with else { break };
             changes.insert(id.clone(), PlanChange::Restart("what it needs".to_owned()));
@@ -46,6 +45,54 @@ impl Supervisor {
         }
         changes
     }
+}
+
+impl Supervisor {
+    /// What `restart` with this plan would do to each service: those that are restarted, also what is not up among them, and what
+    /// is started as they need it. All others keep running, whatever the plan says of them.
+    #[must_use]
+    pub fn restart_changes(&self, new: &Plan, targets: &[ServiceId], with_dependents: bool) -> BTreeMap<ServiceId, PlanChange> {
+        let mut set: BTreeSet<ServiceId> = if targets.is_empty() {
+            self.services.iter().filter(|(_, service)| service.wanted).map(|(id, _)| id.clone()).collect()
+        } else {
+            targets.iter().filter(|id| self.services.contains_key(id) || new.services.contains_key(*id)).cloned().collect()
+        };
+        let mut next: Vec<ServiceId> = set.iter().cloned().collect();
+        while let Some(on) = next.pop() {
+            let edges = |id: &ServiceId, service: &Service| match new.services.get(id) {
+                // As when the plan is taken over: what runs keeps its edges.
+                Some(spec) if !service.holds_dependencies() => restarts_with(spec, service.wanted, &on, with_dependents),
+                _ => restarts_with(&service.spec, service.wanted, &on, with_dependents),
+            };
+            let followers = self.services.iter().filter(|(id, service)| edges(id, service)).map(|(id, _)| id);
+            let added: Vec<ServiceId> = followers.filter(|id| !set.contains(*id)).cloned().collect();
+            set.extend(added.iter().cloned());
+            next.extend(added);
+        }
+        let mut changes = BTreeMap::new();
+        let mut needed: Vec<&ServiceId> = set.iter().collect();
+        while let Some(id) = needed.pop() {
+            let service = self.services.get(id);
+            let is_restarted = set.contains(id);
+            let change = match service {
+                Some(service) if service.is_done_task() && !(is_restarted && targets.contains(id)) => PlanChange::Keep,
+                Some(service) if !service.is_final() && is_restarted => PlanChange::Restart("restart".to_owned()),
+                Some(service) if !service.is_final() => PlanChange::Keep,
+                _ => PlanChange::Start,
+            };
+            if changes.insert(id.clone(), change).is_none() {
+                let spec = new.services.get(id).or_else(|| service.map(Service::next_start_spec));
+                needed.extend(spec.into_iter().flat_map(|spec| spec.depends_on.iter().map(|edge| &edge.on)));
+            }
+        }
+        changes
+    }
+}
+
+/// Whether a service restarts with one that it depends on: all that are wanted, or only those whose edge says `restart`.
+pub(super) fn restarts_with(spec: &ServiceSpec, is_wanted: bool, on: &ServiceId, all: bool) -> bool {
+    let edge = spec.depends_on.iter().any(|edge| edge.on == *on && (all || edge.restart));
+    edge && is_wanted && spec.kind == Kind::Service
 }
 
 /// Whether a new plan leaves a service in the project: it names it, or the service is of a profile that this request did not

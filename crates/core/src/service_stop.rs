@@ -21,6 +21,22 @@ use super::supervisor::{Mode, Supervisor};
 pub(super) const STOP_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Supervisor {
+    /// The services that stay up while one that they depend on is stopped by hand: each of the `stopped` that lives, with those.
+    #[must_use]
+    pub fn dependents_left(&self, stopped: &[ServiceId]) -> Vec<(ServiceId, Vec<ServiceId>)> {
+        let lives = |service: &Service| service.live().is_some() && service.spec.kind == Kind::Service;
+        let mut found = Vec::new();
+        for on in stopped.iter().filter(|id| self.services.get(id).is_some_and(lives)) {
+            let depends = |service: &Service| service.spec.depends_on.iter().any(|edge| edge.on == *on);
+            let left = self.services.iter().filter(|(id, service)| !stopped.contains(id) && lives(service) && depends(service));
+            let left: Vec<ServiceId> = left.map(|(id, _)| id.clone()).collect();
+            if !left.is_empty() {
+                found.push((on.clone(), left));
+            }
+        }
+        found
+    }
+
     /// From the first signal to the next step.
     fn grace(&self, service: &Service) -> Duration {
         let limit = match self.mode {

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use devrun_model::{Condition, Dependency, Kind, ServiceId, ServiceSpec};
+use devrun_model::{Condition, Dependency, Kind, Launch, ServiceId, ServiceSpec};
 
 use super::dependency_status::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
 use super::service::{NextState, Phase, Service, StopReason};
@@ -158,21 +158,47 @@ pub fn command_may_be_installed<'a, All: Iterator<Item = (&'a ServiceId, &'a Ser
     spec_of: impl Fn(&ServiceId) -> Option<&'a ServiceSpec>,
     all: impl Fn() -> All,
 ) -> bool {
-    let mut seen = BTreeSet::from([id]);
-    let mut waited_for = vec![id];
-    while let Some(next) = waited_for.pop() {
-        let Some(spec) = spec_of(next) else { continue };
+    waited_for(id, spec_of, all).into_iter().any(|(next, spec)| {
         let is_file_of_another = next != id && word.contains('/');
         let is_task = next != id && spec.kind == Kind::Task;
-        if is_file_of_another || is_task || spec.pre_start.is_some() || to_build.contains(next) {
-            return true;
-        }
+        is_file_of_another || is_task || spec.pre_start.is_some() || to_build.contains(next)
+    })
+}
+
+/// Whether something that the start of a service waits for may write a file of the project that the start reads: a command of
+/// another task or service, its `pre_start`, or a build that this start runs (`to_build`), its own among them. Its own `pre_start`
+/// comes after the first boot; servers of recipes and work on a server write no such file.
+#[must_use]
+pub fn file_may_be_written<'a, All: Iterator<Item = (&'a ServiceId, &'a ServiceSpec)>>(
+    id: &'a ServiceId,
+    to_build: &BTreeSet<ServiceId>,
+    spec_of: impl Fn(&ServiceId) -> Option<&'a ServiceSpec>,
+    all: impl Fn() -> All,
+) -> bool {
+    waited_for(id, spec_of, all).into_iter().any(|(next, spec)| {
+        let runs_command = matches!(spec.launch, Launch::Run(_)) || spec.pre_start.is_some();
+        next != id && runs_command || to_build.contains(next)
+    })
+}
+
+/// A service, and everything that its start waits for, by any chain of edges and of numbered tiers.
+fn waited_for<'a, All: Iterator<Item = (&'a ServiceId, &'a ServiceSpec)>>(
+    id: &'a ServiceId,
+    spec_of: impl Fn(&ServiceId) -> Option<&'a ServiceSpec>,
+    all: impl Fn() -> All,
+) -> Vec<(&'a ServiceId, &'a ServiceSpec)> {
+    let mut seen = BTreeSet::from([id]);
+    let mut todo = vec![id];
+    let mut found = Vec::new();
+    while let Some(next) = todo.pop() {
+        let Some(spec) = spec_of(next) else { continue };
+        found.push((next, spec));
         let edges = spec.depends_on.iter().map(|edge| &edge.on);
         let is_lower = |other: &ServiceSpec| other.tier.is_some_and(|tier| spec.tier.is_some_and(|own| tier < own));
         let lower = all().filter(|(_, other)| is_lower(other)).map(|(other, _)| other);
-        waited_for.extend(edges.chain(lower).filter(|other| seen.insert(other)));
+        todo.extend(edges.chain(lower).filter(|other| seen.insert(other)));
     }
-    false
+    found
 }
 
 /// Whether a task is of no use without this dependency, where that is optional and absent: it works on that server, or nothing

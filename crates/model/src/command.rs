@@ -1,5 +1,6 @@
 //! What can be asked of a running supervisor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -95,3 +96,15 @@ pub enum Command {
     /// Kill everything at once, then end.
     KillAll,
 }
+
+/// Which services a `restart` names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartTargets {
+    /// Which ones; empty: all.
+    pub targets: Vec<ServiceId>,
+    /// Those that depend on them too.
+    pub with_dependents: bool,
+}
+
+/// What a request would do to each service: a word (`start`, `restart`, `stop`, `keep`) and why.
+pub type PlannedChanges = BTreeMap<ServiceId, (String, String)>;

@@ -45,7 +45,7 @@ pub mod value_error;
 pub mod why;
 
 pub use bytes::ByteSize;
-pub use command::{Command, UpOptions};
+pub use command::{Command, PlannedChanges, RestartTargets, UpOptions};
 pub use command_line::CommandLine;
 pub use copies::{FirstCopy, RememberedScale, SharedAddress};
 pub use failure::{Failure, FailureKind};

@@ -84,13 +84,21 @@ impl Backup<'_> {
     /// Takes it.
     ///
     /// # Errors
-    /// `Config` for a file that exists or a service without data, `Elsewhere` for a Postgres that does not run; what the dump or
+    /// `Config` for a file that exists or a service without data, `Task` for a missing directory, `Elsewhere` for a Postgres that does not run; what the dump or
     /// the copy fails with. There is no file then.
     pub fn take(&self, work: &DataWork) -> Result<BackupManifest, Failure> {
         // A manifest without its backup is what a kill between the two leaves.
         if self.file.symlink_metadata().is_ok() {
             return Err(Failure::new(FailureKind::Config, format!("{} exists already", self.file.display()))
                 .help("choose another file: devrun backup SERVICE -o FILE"));
+        }
+        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !directory.exists() {
+            return Err(Failure::new(
+                FailureKind::Task,
+                format!("cannot write {}: missing directory {}", self.file.display(), directory.display()),
+            )
+            .help(format!("mkdir -p '{}', or choose another place: -o FILE", directory.display())));
         }
         let format = format_of(self.spec, self.form);
         if !self.buckets.is_empty() && format != BackupFormat::S3Objects {
@@ -109,7 +117,6 @@ impl Backup<'_> {
         if let Launch::Recipe(recipe) = &self.spec.launch {
             manifest.recipe = Some(recipe.recipe.name.clone());
         }
-        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut stage = Stage::new(directory)?;
         let bars = Bars::new(self.term);
         let label = format!("backup of {}", self.spec.service);

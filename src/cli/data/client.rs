@@ -120,6 +120,11 @@ fn client(
     let spec = server(&plan, args.on.as_deref(), scheme, name)?;
     let (mut words, variables) = fill(spec);
     crate::app::runtime::runtime()?.block_on(async {
+        // Of a server elsewhere its client knows more: there may be a tunnel to it.
+        let is_ours = !matches!(spec.launch, Launch::External { .. });
+        if is_ours && connects_to_server(name, &args.words) {
+            recipes::refuse_stopped(spec).await?;
+        }
         let (program, extra) = if scheme == "postgres" {
             let version = client_program::postgres_version(&project, spec).await;
             // Nothing to be near to: the one that the person's own shell would run.
@@ -145,6 +150,19 @@ fn client(
         let here = std::env::current_dir().unwrap_or_else(|_| project.root.clone());
         Ok(child_command::run(&words, &env, &here, None, &mut signals).await?.code)
     })
+}
+
+/// Whether a client with these arguments connects to the server it is led to, and not to another one or to none (`--help`).
+fn connects_to_server(client: &str, words: &[OsString]) -> bool {
+    const ADDRESS_OR_HELP: [&str; 8] = ["-h", "-p", "-?", "-V", "--host", "--port", "--help", "--version"];
+    // A socket, a URL, the version; to `psql` they mean something else.
+    const OF_REDIS: [&str; 3] = ["-s", "-u", "-v"];
+    let of_client = if client == "redis-cli" { &OF_REDIS[..] } else { &[] };
+    let is_otherwise = |word: &str| {
+        ADDRESS_OR_HELP.iter().chain(of_client).any(|option| word.starts_with(option))
+            || ["://", "host=", "port="].iter().any(|part| word.contains(part))
+    };
+    !words.iter().any(|word| is_otherwise(&word.to_string_lossy()))
 }
 
 fn plan(globals: &Globals, project: &Project, on: Option<&str>) -> Result<std::sync::Arc<Plan>, Failure> {
@@ -349,5 +367,31 @@ fn state(migration: &recipes::Migration) -> &'static str {
         recipes::Migration { changed: true, .. } => "changed",
         recipes::Migration { path: None, .. } => "gone",
         _ => "applied",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_led_elsewhere_or_shows_its_help_is_not_refused() {
+        for (client, words, connects) in [
+            ("psql", &[][..], true),
+            ("psql", &["-X", "-v", "ON_ERROR_STOP=1", "-c", "select 1"], true),
+            ("psql", &["-d", "other", "--csv"], true),
+            ("psql", &["--help"], false),
+            ("psql", &["-V"], false),
+            ("psql", &["-hexample"], false),
+            ("psql", &["--port=1"], false),
+            ("psql", &["postgres://example/"], false),
+            ("psql", &["-d", "host=example"], false),
+            ("redis-cli", &["-n", "1", "ping"], true),
+            ("redis-cli", &["-s", "/tmp/socket"], false),
+            ("redis-cli", &["-v"], false),
+        ] {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            assert_eq!(connects_to_server(client, &words), connects, "{client} {words:?}");
+        }
     }
 }

@@ -10,11 +10,13 @@ use crate::ui::progress::ProgressView;
 use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::feed::FeedItem;
-use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Signal, State};
+use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Signal, State};
 
 use crate::app::load::{self, Purpose, Wanted};
+use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::session::{Signals, token};
+use crate::app::start_scope;
 use crate::globals::Globals;
 
 /// How long the feed is still read after the status has shown the end.
@@ -41,7 +43,7 @@ pub struct RestartArgs {
     /// Also restart services that depend on them
     #[arg(long)]
     pub with_dependents: bool,
-    /// Kill what is still stopping after this time
+    /// Maximum grace period of every service
     #[arg(short = 't', long, value_name = "T")]
     pub timeout: Option<String>,
     /// Compose's option for what is always so here
@@ -176,11 +178,21 @@ fn with_current_plan(
     crate::app::runtime::ensure_threads()?;
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
-        if let (Some(with_dependents), Some(changes)) = (restarts, missing_programs::changes(&project, &plan).await?) {
+        let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color);
+        let restart = restarts.map(|with_dependents| RestartTargets { targets: targets.clone(), with_dependents });
+        let changes = missing_programs::changes(&project, &plan, restart).await?;
+        if let (None, Some(changes)) = (restarts, &changes) {
+            let scope = start_scope::of(&plan, &targets, false);
+            let starts = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "start");
+            missing_files.refuse(|id| starts(id) && scope.contains(id), None)?;
+        }
+        if let (Some(_), Some(changes)) = (restarts, changes) {
             let options = load::fetch_options_by_environment(&project, download::progress(term));
             let (places, to_build) = (LaunchPlaces::new(&read.document, &plan), BTreeSet::new());
             let check = ProgramCheck { plan: &plan, places: &places, options: &options, to_build: &to_build };
-            check.find(&missing_programs::started_by_restart(&changes, &plan, &targets, with_dependents)).await?;
+            let started = missing_programs::started_by_restart(&changes, &plan, &targets);
+            missing_files.refuse(|id| started.contains(id), Some(missing_programs::NOTHING_STOPPED))?;
+            check.find(&started).await?;
         }
         settle(session, &status, command(Some(plan), targets), term).await
     })

@@ -10,6 +10,7 @@ use crate::app::remembered_scale;
 use crate::app::request::{session, settle_with};
 use crate::app::unknown_service::unknown_service;
 use crate::globals::Globals;
+use crate::ui::start_times::StartTimes;
 use crate::ui::summary;
 use crate::ui::term::Term;
 
@@ -55,9 +56,15 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
             return Err(failure);
         }
     };
+    let copies = |name: &ServiceName| match plan.ids_of(name).count() {
+        1 => format!("{name} has 1 copy"),
+        count => format!("{name} has {count} copies"),
+    };
+    let already = services.iter().map(copies).collect::<Vec<_>>().join(", ");
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (session, status) = session(&project).await?;
-        settle_with(session, &status, Command::Scale { plan, services }, term, |times| Some(summary::changes(times))).await
+        let done = |times: &StartTimes| Some(summary::changes(times, &already));
+        settle_with(session, &status, Command::Scale { plan, services }, term, done).await
     })
 }
 

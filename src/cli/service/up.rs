@@ -22,12 +22,14 @@ use devrun_config::PortPreference;
 use devrun_logs::LogFollower;
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Outcome, Status};
-use devrun_model::{Command, Failure, FailureKind, Plan, ServiceId, Snapshot, UpOptions};
+use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Snapshot, State, UpOptions};
 
 use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
+use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::password_advice;
+use crate::app::pending_migrations;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
 use crate::app::project::TemporarySelection;
@@ -42,6 +44,8 @@ use crate::ui::{exit_line, output};
 
 use log_output::style;
 
+/// How the hints end that say how everything is stopped.
+const STOP: &str = "stop everything";
 /// What to type next, attached to a stack of one's own.
 const ATTACHED: [&str; 3] =
     ["Ctrl-C            stop everything", "devrun ps         what runs", "devrun logs -f    follow the logs elsewhere"];
@@ -50,6 +54,8 @@ const JOINED: [&str; 3] =
     ["Ctrl-C            detach; the stack keeps running", "devrun ps         what runs", "devrun down       stop everything"];
 const DETACHED: [&str; 3] =
     ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"];
+
+const NOTHING_DELETED: &str = "nothing was deleted";
 
 /// Who waits for a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +122,13 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if read.plan.services.is_empty() {
         return Err(profile_selection::nothing_selected(&read));
     }
+    let targets = load::resolve(&read.plan, &args.services)?;
+    let missing_files = MissingFiles::find(&read, &built(&read.plan, args.build), term.err_color);
+    // Under a supervisor only what it would start matters; it is asked for that.
+    if !args.plan && !load::is_running(&project.places)? {
+        let scope = start_scope::of(&read.plan, &targets, args.no_deps);
+        missing_files.refuse(|id| scope.contains(id), None)?;
+    }
     if !args.plan && !branch::prepare(globals, &project, &read, term)? {
         return Ok(exit::DONE);
     }
@@ -135,9 +148,8 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     if let Some(timeout) = start_timeout(args)? {
         Arc::make_mut(&mut plan).timeout = timeout;
     }
-    let targets = load::resolve(&plan, &args.services)?;
     if args.plan {
-        return plan::run(&project, &plan, &targets, args, &launch_places, &usual_ports);
+        return plan::run(&project, &plan, &targets, args, &launch_places, &missing_files, &usual_ports);
     }
     let code_from = match &args.exit_code_from {
         Some(name) => load::resolve(&plan, std::slice::from_ref(name))?.into_iter().next(),
@@ -171,6 +183,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         term,
         advice,
         launch_places,
+        missing_files,
         offline,
         mirror,
     };
@@ -225,7 +238,8 @@ fn wipe(globals: &Globals, project: &Project, args: &UpArgs, term: Term) -> Resu
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
     let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), built(&read.plan, args.build));
     let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
-    missing_programs::refuse(crate::app::runtime::runtime()?.block_on(check.missing(|_| true))?, "nothing was deleted")?;
+    MissingFiles::find(&read, &to_build, term.err_color).refuse_deletion(NOTHING_DELETED)?;
+    missing_programs::refuse(crate::app::runtime::runtime()?.block_on(check.missing(|_| true))?, NOTHING_DELETED)?;
     if !crate::app::deletion::agreed(&doomed, globals, term)? {
         return Ok(false);
     }
@@ -273,6 +287,7 @@ struct Stack {
     /// What to do where a login is refused, by server.
     advice: BTreeMap<ServiceId, String>,
     launch_places: LaunchPlaces,
+    missing_files: MissingFiles,
     offline: bool,
     mirror: Option<String>,
 }
@@ -316,7 +331,7 @@ impl Stack {
         }
         let scope = start_scope::of(&self.plan, &self.targets, self.options.no_deps);
         port_conflicts::free_beside(&self.plan, &scope, &status.snapshot).await?;
-        self.find_programs(&scope).await?;
+        self.find_files_and_programs(&scope).await?;
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
         let followed: Vec<ServiceId> = ids.iter().cloned().chain(further).collect();
@@ -389,13 +404,18 @@ impl Stack {
     }
 
     /// Finds what a start needs before anything that runs is stopped for it.
-    async fn find_programs(&self, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
-        let Some(changes) = missing_programs::changes(&self.project, &self.plan).await? else { return Ok(()) };
+    async fn find_files_and_programs(&self, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
+        let restart = RestartTargets { targets: self.targets.clone(), with_dependents: false };
+        let restart = self.force_recreate.then_some(restart);
+        let Some(changes) = missing_programs::changes(&self.project, &self.plan, restart).await? else { return Ok(()) };
         let started = if self.force_recreate {
-            missing_programs::started_by_restart(&changes, &self.plan, &self.targets, false)
+            missing_programs::started_by_restart(&changes, &self.plan, &self.targets)
         } else {
             missing_programs::started_by_up(&changes, &self.plan, scope)
         };
+        let left = (!started.is_empty()).then_some(missing_programs::NOTHING_STOPPED);
+        let starts = |id: &ServiceId| started.contains(id) || missing_programs::is_started(&changes, id, scope);
+        self.missing_files.refuse(starts, left)?;
         let to_build = built(&self.plan, self.options.build);
         let options = load::fetch_options(&self.project, self.offline, self.mirror.clone(), download::progress(self.term));
         let check = ProgramCheck { plan: &self.plan, places: &self.launch_places, options: &options, to_build: &to_build };
@@ -436,6 +456,11 @@ impl Stack {
             _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
+            if viewer != StartViewer::Owner && !matches!(self.term.progress, Progress::Quiet | Progress::Json) {
+                let is_running =
+                    |id: &ServiceId| snapshot.services.iter().any(|one| one.name == id.as_str() && one.state == State::Running);
+                pending_migrations::lines(&self.plan, is_running).await.into_iter().for_each(say);
+            }
             self.summary(&snapshot, &outcome, times, took, if viewer == StartViewer::Attached { &JOINED } else { &DETACHED });
         }
         let mut code = outcome.code();
@@ -502,7 +527,7 @@ impl Stack {
         }
         // What is being stopped is nothing to look at.
         let stays = !self.options.rollback && !self.options.abort_on_failure;
-        let after_failure = if stays { after_failure(snapshot, outcome) } else { Vec::new() };
+        let after_failure = if stays { after_failure(snapshot, outcome, hints) } else { Vec::new() };
         let hints: Vec<&str> = match after_failure.as_slice() {
             [] if outcome.failures.is_empty() && outcome.blocked.is_empty() => hints.to_vec(),
             after => after.iter().map(String::as_str).collect(),
@@ -513,15 +538,17 @@ impl Stack {
     }
 }
 
-/// What to type next after a start of which a part runs.
-fn after_failure(snapshot: &Snapshot, outcome: &Outcome) -> Vec<String> {
+/// What to type next after a start of which a part runs. `hints`: after one that went well.
+fn after_failure(snapshot: &Snapshot, outcome: &Outcome, hints: &[&str]) -> Vec<String> {
     let culprit = outcome.failures.first().map(|failed| failed.id.to_string());
     let Some(culprit) = culprit.filter(|_| snapshot.services.iter().any(|service| service.state.is_live())) else {
         return Vec::new();
     };
     let why = format!("devrun why {culprit}");
-    let width = why.len();
-    vec![format!("{why:width$}    what went wrong"), format!("{:width$}    what runs", "devrun ps")]
+    let mut rows = vec![(why.as_str(), "what went wrong"), ("devrun ps", "what runs")];
+    rows.extend(hints.iter().filter_map(|hint| hint.strip_suffix(STOP).map(|stop| (stop.trim_end(), STOP))));
+    let width = rows.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    rows.iter().map(|(command, what)| format!("{command:width$}    {what}")).collect()
 }
 
 /// Ctrl-C while attached to a stack that was up.

@@ -14,6 +14,7 @@ use devrun_store::trusted_file;
 
 use crate::app::git_exposure::GitExposure;
 use crate::app::load::{self, Wanted};
+use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::globals::Globals;
 
@@ -28,11 +29,14 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// `Config`; the diagnostics have been printed then.
-pub fn run(globals: &Globals, args: &CheckArgs, _term: Term) -> Result<i32, Failure> {
+pub fn run(globals: &Globals, args: &CheckArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted { warn: !args.quiet, ..Wanted::look() })?;
     let plan = &read.plan;
+    let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color).without_directories();
+    missing_files.refuse_unless_built()?;
     if !args.quiet {
+        missing_files.warning(|_| true).into_iter().for_each(say);
         drift(&read)?;
         missing_directories(&read);
         missing_extensions(&read, &project)?;

@@ -1,5 +1,6 @@
 //! Restarts by policy and by command, and the cases in which both meet a stop (reliability cases R01 to R08).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use insta::assert_snapshot;
@@ -8,7 +9,7 @@ use super::scenario::{Scenario, action_text, fail, id, on_failure, plan, probed,
 use crate::{Action, Event, PlanChange};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::service::OnUnhealthy;
-use devrun_model::{Command, Condition, FailureKind, ReadySpec, RestartPolicy, ServiceSpec, State};
+use devrun_model::{Command, Condition, FailureKind, ReadySpec, RestartPolicy, ServiceId, ServiceSpec, State};
 
 fn policy(policy: RestartPolicy, spec: ServiceSpec) -> ServiceSpec {
     ServiceSpec { restart: policy, ..spec }
@@ -372,6 +373,74 @@ fn a_second_up_restarts_what_changed_stops_what_left_and_keeps_the_rest() {
     ");
     assert!(stage.core.service_views().iter().all(|view| view.id != id("old")));
     assert_eq!(stage.core.spec(&id("api")).unwrap().port(), Some(8001));
+}
+
+/// What the query says is what the command does.
+#[test]
+fn what_a_restart_would_do_is_what_it_does() {
+    let specs = || {
+        vec![
+            service("db", ""),
+            service("api", "db:started migrate:completed"),
+            task("migrate", "db:started"),
+            service("worker", "api:started!"),
+            service("web", "api:started"),
+            service("idle", ""),
+        ]
+    };
+    let words = |changes: &BTreeMap<ServiceId, PlanChange>, wanted: fn(&PlanChange) -> bool| -> Vec<String> {
+        changes.iter().filter(|(_, change)| wanted(change)).map(|(id, _)| id.to_string()).collect()
+    };
+    for (stopped, targets, with_dependents, restarts, starts) in [
+        (&[][..], &["api"][..], false, &["api", "worker"][..], &[][..]),
+        (&[], &["api"], true, &["api", "web", "worker"], &[]),
+        (&["db"], &["api"], false, &["api", "worker"], &["db"]),
+        (&["web"], &["db"], true, &["api", "db", "worker"], &[]),
+        (&["web"], &["web"], false, &[], &["web"]),
+        (&[], &["migrate"], false, &[], &["migrate"]),
+        (&["idle", "db"], &[], false, &["api", "web", "worker"], &["db"]),
+        (&[], &["nobody"], false, &[], &[]),
+    ] {
+        let mut stage = Scenario::new(specs());
+        stage.up().runs("db").fetched("migrate").init_done("migrate").spawned("migrate").gone("migrate", 0);
+        for name in ["api", "worker", "web", "idle"] {
+            stage.runs(name);
+        }
+        for name in stopped {
+            stage.stop(&[name]).gone(name, 0);
+        }
+        let ids: Vec<ServiceId> = targets.iter().map(|name| id(name)).collect();
+        let changes = stage.core.restart_changes(&plan(specs()), &ids, with_dependents);
+        assert_eq!(words(&changes, |change| matches!(change, PlanChange::Restart(_))), restarts, "{stopped:?} {targets:?}");
+        assert_eq!(words(&changes, |change| *change == PlanChange::Start), starts, "{stopped:?} {targets:?}");
+        // Then it is done.
+        let lives = |stage: &Scenario| -> Vec<(ServiceId, u64)> {
+            stage.core.service_views().into_iter().map(|view| (view.id.clone(), stage.generation(view.id.as_str()))).collect()
+        };
+        let before = lives(&stage);
+        stage.restart(targets, with_dependents);
+        for _ in specs() {
+            let leaving: Vec<ServiceId> =
+                stage.core.service_views().into_iter().filter(|view| view.state == State::Stopping).map(|view| view.id).collect();
+            for id in &leaving {
+                stage.gone(id.as_str(), 0);
+            }
+            let waiting =
+                stage.core.service_views().into_iter().filter(|view| !matches!(view.state, State::Running | State::Stopped));
+            let waiting: Vec<ServiceId> = waiting.filter(|view| view.state != State::Completed).map(|view| view.id).collect();
+            for id in &waiting {
+                stage.runs(id.as_str());
+            }
+        }
+        let touched: Vec<String> = before
+            .into_iter()
+            .filter(|(id, generation)| stage.generation(id.as_str()) != *generation)
+            .map(|(id, _)| id.to_string())
+            .collect();
+        let mut expected: Vec<String> = [restarts, starts].concat().into_iter().map(str::to_owned).collect();
+        expected.sort();
+        assert_eq!(touched, expected, "{stopped:?} {targets:?}");
+    }
 }
 
 #[test]

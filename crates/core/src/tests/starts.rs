@@ -5,8 +5,8 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use super::scenario::{Scenario, fail, id, on_demand, plan, probed, service, task};
-use crate::{Action, Event, PlanChange, Tick};
-use devrun_model::{FailureKind, Launch, ReadySpec, ServiceSpec, State, UpOptions};
+use crate::{Action, Event, PlanChange, Tick, file_may_be_written};
+use devrun_model::{FailureKind, Launch, ReadySpec, ServiceId, ServiceSpec, State, UpOptions};
 
 #[test]
 fn a_dependent_starts_the_instant_its_last_dependency_holds() {
@@ -116,6 +116,41 @@ fn a_command_may_be_installed_by_what_its_start_waits_for() {
     assert!(!may("plain", "tool", &["own"]));
     // A compiler that watches may write a file of the project.
     assert!(may("plain", "./dist/server", &[]) && may("high", "dist/server", &[]) && !may("db", "./dist/server", &[]));
+}
+
+#[test]
+fn a_file_may_be_written_by_what_its_start_waits_for() {
+    let tier = |n, spec: ServiceSpec| ServiceSpec { tier: Some(n), ..spec };
+    let command = || match service("make", "").launch {
+        Launch::Run(command) => Some(command),
+        _ => None,
+    };
+    let server = |spec: ServiceSpec| ServiceSpec { launch: Launch::External { url: "tcp://127.0.0.1:1".to_owned() }, ..spec };
+    let specs = [
+        task("fetch", ""),
+        server(service("db", "")),
+        server(service("after", "fetch")),
+        server(service("chain", "after")),
+        server(service("plain", "db")),
+        ServiceSpec { pre_start: command(), ..server(service("prepared", "")) },
+        server(service("of-prepared", "prepared")),
+        ServiceSpec { build: command(), ..server(service("built", "")) },
+        tier(1, service("low", "")),
+        tier(2, server(service("high", ""))),
+    ];
+    let spec_of = |wanted: &ServiceId| specs.iter().find(|spec| spec.id == *wanted);
+    let may = |name: &str, to_build: &[&str]| {
+        let (id, to_build) = (id(name), to_build.iter().map(|name| id(name)).collect());
+        let own = spec_of(&id).expect("it is there");
+        file_may_be_written(&own.id, &to_build, spec_of, || specs.iter().map(|spec| (&spec.id, spec)))
+    };
+    for name in ["after", "chain", "of-prepared", "high"] {
+        assert!(may(name, &[]), "{name}");
+    }
+    for name in ["fetch", "db", "plain", "prepared", "built"] {
+        assert!(!may(name, &[]), "{name}");
+    }
+    assert!(may("built", &["built"]) && !may("plain", &["built"]));
 }
 
 #[test]

@@ -320,3 +320,26 @@ fn what_is_started_while_a_start_is_under_way_is_answered_for_itself() {
     stage.runs("db").feed(Event::FetchFailed(id("db"), 1, fail(FailureKind::Binary, "late"))).passed("db");
     assert_eq!(stage.count(|action| matches!(action, Action::StartFinished(_))), 2);
 }
+
+#[test]
+fn who_stays_up_without_what_it_depends_on_is_known() {
+    let specs = vec![
+        service("db", ""),
+        service("api", "db:started"),
+        service("web", "api:started db:started"),
+        service("idle", "db:started"),
+    ];
+    let mut stage = Scenario::new(specs);
+    stage.up().runs("db").runs("api").runs("web").runs("idle");
+    stage.stop(&["idle"]).gone("idle", 0);
+    let left = |stage: &Scenario, names: &[&str]| -> Vec<String> {
+        let ids: Vec<_> = names.iter().map(|name| id(name)).collect();
+        let names = |ids: Vec<devrun_model::ServiceId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        stage.core.dependents_left(&ids).into_iter().map(|(on, left)| format!("{on}: {}", names(left))).collect()
+    };
+    assert_eq!(left(&stage, &["db"]), ["db: api web"]);
+    assert_eq!(left(&stage, &["db", "api"]), ["db: web", "api: web"]);
+    assert!(left(&stage, &["db", "api", "web"]).is_empty() && left(&stage, &["idle"]).is_empty());
+    stage.stop(&["db"]).gone("db", 0);
+    assert!(left(&stage, &["db"]).is_empty(), "it is stopped already");
+}

@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use devrun_model::feed::{FeedItem, Status};
-use devrun_model::{Command, Failure, FailureKind, Paths, ServiceId};
+use devrun_model::{Command, Failure, FailureKind, Paths, PlannedChanges, RestartTargets, ServiceId};
 
 use super::protocol::{ControlReply, ControlRequest, Hello, MAX_LINE, VERSION};
 
@@ -208,15 +208,20 @@ impl ControlClient {
         self.send(&ControlRequest::Resize { columns, rows }).await
     }
 
-    /// What `up` with this plan would do to each service: a word and why.
+    /// What `up` with this plan would do to each service, or `restart` where that is meant.
     ///
     /// # Errors
     /// `Elsewhere` when it does not answer.
     pub async fn changes(
         &mut self,
         plan: std::sync::Arc<devrun_model::Plan>,
-    ) -> Result<Option<std::collections::BTreeMap<ServiceId, (String, String)>>, Failure> {
-        self.send(&ControlRequest::Changes(plan)).await?;
+        restart: Option<RestartTargets>,
+    ) -> Result<Option<PlannedChanges>, Failure> {
+        let request = match restart {
+            None => ControlRequest::Changes(plan),
+            Some(targets) => ControlRequest::RestartChanges(plan, targets),
+        };
+        self.send(&request).await?;
         self.until(|reply| match reply {
             ControlReply::Changes(changes) => Some(changes),
             _ => None,

@@ -67,6 +67,8 @@ pub enum ControlRequest {
     },
     /// What `up` with this plan would do.
     Changes(std::sync::Arc<devrun_model::Plan>),
+    /// What `restart` with this plan would do.
+    RestartChanges(std::sync::Arc<devrun_model::Plan>, devrun_model::RestartTargets),
 }
 
 /// Server to client.
@@ -89,8 +91,8 @@ pub enum ControlReply {
     Screen(Vec<u8>),
     /// It writes no more: it has ended, or this client was too slow.
     ScreenEnded,
-    /// To `Changes`: a word and why, by service.
-    Changes(std::collections::BTreeMap<ServiceId, (String, String)>),
+    /// To `Changes` and `RestartChanges`.
+    Changes(devrun_model::PlannedChanges),
     /// The line was not understood.
     Refused(String),
 }

@@ -231,7 +231,11 @@ async fn serve_connection(
                         }
                         None
                     }
-                    Ok(ControlRequest::Changes(plan)) => match engine.changes(plan).await {
+                    Ok(ControlRequest::Changes(plan)) => match engine.changes(plan, None).await {
+                        Some(changes) => Some(ControlReply::Changes(changes)),
+                        None => return Ok(()),
+                    },
+                    Ok(ControlRequest::RestartChanges(plan, targets)) => match engine.changes(plan, Some(targets)).await {
                         Some(changes) => Some(ControlReply::Changes(changes)),
                         None => return Ok(()),
                     },

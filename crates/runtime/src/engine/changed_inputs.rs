@@ -1,8 +1,10 @@
 //! Input files of one-time work that change while its result is in use: init scripts of a database that runs, inputs of a task
 //! that is done. Such a change has no effect by itself, so every `up` says which file it was; a start says so on its own.
 
+use std::path::PathBuf;
+
 use devrun_model::feed::FeedItem;
-use devrun_model::{OnChange, ServiceId, ServiceSpec, State};
+use devrun_model::{Launch, OnChange, ServiceId, ServiceSpec, State};
 
 use super::engine_state::Engine;
 use super::input_hashes::{changed, hashes, input_files};
@@ -33,6 +35,10 @@ impl Engine {
             .collect();
         for id in in_use {
             let (Some(before), Some(spec)) = (self.inputs.get(&id), self.plan.services.get(&id)) else { continue };
+            // Other files are named: no file has changed, and the restart by the new definition has its own words for it.
+            if self.core.spec(&id).is_some_and(|running| init_files(running) != init_files(spec)) {
+                continue;
+            }
             let files = changed(before, &hashes(input_files(spec, &self.plan.root).files));
             if files.is_empty() {
                 continue;
@@ -50,5 +56,12 @@ impl Engine {
             let text = format!("warning: {} changed while {id} was in use; {advice}", files.join(", "));
             self.publish(FeedItem::Said { id, text });
         }
+    }
+}
+
+fn init_files(spec: &ServiceSpec) -> &[PathBuf] {
+    match &spec.launch {
+        Launch::Recipe(recipe) => &recipe.init,
+        _ => &[],
     }
 }

@@ -1,5 +1,6 @@
 //! News of the keeper, of probes and of finished tasks, turned into events of the core.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::probe::ProbeReport;
@@ -9,8 +10,11 @@ use devrun_keeper::{KeeperEvent, ProcessEvent};
 use devrun_model::feed::{FeedItem, StopReport};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Command, Launch, ServiceId};
+use devrun_store::Located;
 
 use super::engine_state::Engine;
+use super::server_versions::{self, ServerVersion};
+use super::status::server;
 use super::task_result::TaskResult;
 
 /// This long after the last start, memory that only starts need is given back.
@@ -148,6 +152,16 @@ impl Engine {
         }
     }
 
+    /// Remembers what a service is about to run, and says where that is another version than before.
+    fn note_server(&mut self, id: &ServiceId, located: &Located) {
+        let Some(binary) = self.plan.services.get(id).and_then(|spec| server(spec, located)) else { return };
+        let now = ServerVersion { version: located.version.clone(), binary: binary.display().to_string() };
+        let before = self.servers.insert(id.clone(), now.clone());
+        if let Some(text) = before.and_then(|before| server_versions::change(&located.recipe, &before, &now)) {
+            self.publish(FeedItem::Said { id: id.clone(), text });
+        }
+    }
+
     pub(super) fn on_task_result(&mut self, result: TaskResult) {
         match result {
             TaskResult::Fetched(id, generation, result) => {
@@ -155,13 +169,15 @@ impl Engine {
                     return;
                 };
                 instance.preparation = None;
-                self.queue.push_back(match result {
+                let event = match result {
                     Ok(located) => {
-                        instance.located = Some(located);
+                        instance.located = Some(Arc::clone(&located));
+                        self.note_server(&id, &located);
                         Event::Fetched(id, generation)
                     }
                     Err(failure) => Event::FetchFailed(id, generation, failure),
-                });
+                };
+                self.queue.push_back(event);
             }
             TaskResult::Init(id, generation, result) => {
                 let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.generation == generation) else {

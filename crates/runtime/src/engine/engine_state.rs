@@ -30,6 +30,7 @@ use super::input_hashes::InputHashes;
 use super::instance::Instance;
 use super::lost_output::LostOutput;
 use super::on_demand::DemandWatch;
+use super::server_versions::{self, ServerVersion};
 use super::state_files::{self, JsonLog};
 use super::task_result::TaskResult;
 use crate::directory_answers::DirectoryAnswers;
@@ -107,6 +108,8 @@ pub struct Engine {
     pub(super) lost: BTreeMap<ServiceId, LostOutput>,
     /// What one-time work had read when it was last begun or looked at.
     pub(super) inputs: BTreeMap<ServiceId, InputHashes>,
+    /// The server that each service ran last.
+    pub(super) servers: BTreeMap<ServiceId, ServerVersion>,
     /// Of the plan in force: what we say goes to terminals, files and bug reports.
     pub(super) masker: Masker,
     pub(super) subscribers: Vec<mpsc::Sender<Arc<FeedItem>>>,
@@ -140,6 +143,7 @@ impl Engine {
         let (process_events, process_receiver) = mpsc::unbounded_channel();
         let (probe_reports, probe_report_receiver) = mpsc::unbounded_channel();
         let manual_stops = state_files::manual_stops(&options.places);
+        let servers = server_versions::of_last_run(&options.places);
         state_files::forget_snapshot(&options.places);
         let core = Supervisor::new(Arc::clone(&options.plan), manual_stops.clone()).with_proof_of_life(PROOF_OF_LIFE);
         let events = JsonLog::open(state_files::events_path(&options.places));
@@ -179,6 +183,7 @@ impl Engine {
             started,
             lost: BTreeMap::new(),
             inputs: BTreeMap::new(),
+            servers,
             masker,
             subscribers: Vec::new(),
             held: false,

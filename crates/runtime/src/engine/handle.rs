@@ -1,12 +1,11 @@
 //! How everybody else reaches the engine: requests over a channel, and answers to those that want one. An engine that has
 //! ended answers nothing, which a handle tells from a refusal.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use devrun_model::{Command, Failure, Plan, ServiceId};
+use devrun_model::{Command, Failure, Plan, PlannedChanges, RestartTargets, ServiceId};
 
 use super::attachment::Attachment;
 use devrun_model::feed::{FeedItem, Status};
@@ -26,7 +25,7 @@ pub(super) enum EngineRequest {
     Follow(oneshot::Sender<(Status, mpsc::Receiver<Arc<FeedItem>>)>),
     Inspect(ServiceId, oneshot::Sender<Option<serde_json::Value>>),
     Attach(ServiceId, oneshot::Sender<Result<Attachment, Failure>>),
-    Changes(Arc<Plan>, oneshot::Sender<BTreeMap<ServiceId, (String, String)>>),
+    Changes(Arc<Plan>, Option<RestartTargets>, oneshot::Sender<PlannedChanges>),
     #[cfg(debug_assertions)]
     Do(Box<dyn FnOnce() + Send>),
 }
@@ -84,10 +83,10 @@ impl EngineHandle {
         self.requests.send(EngineRequest::Attach(id, sender)).map_err(|_| ended())?;
         receiver.await.map_err(|_| ended())?
     }
-    /// What `up` with this plan would do to each service: a word (`start`, `restart`, `stop`, `keep`) and why.
-    pub async fn changes(&self, plan: Arc<Plan>) -> Option<BTreeMap<ServiceId, (String, String)>> {
+    /// What `up` with this plan, or a `restart`, would do to each service: a word (`start`, `restart`, `stop`, `keep`) and why.
+    pub async fn changes(&self, plan: Arc<Plan>, restart: Option<RestartTargets>) -> Option<PlannedChanges> {
         let (sender, receiver) = oneshot::channel();
-        self.requests.send(EngineRequest::Changes(plan, sender)).ok()?;
+        self.requests.send(EngineRequest::Changes(plan, restart, sender)).ok()?;
         receiver.await.ok()
     }
     /// Does something in the engine's task, for the test of what is left when it panics. Not in a release.

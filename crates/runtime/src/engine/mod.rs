@@ -32,6 +32,7 @@ mod previous_instances;
 mod probing;
 mod publication;
 mod request_handlers;
+mod server_versions;
 mod spawn;
 pub mod state_files;
 mod status;

@@ -7,15 +7,18 @@ use tokio::sync::mpsc;
 
 use crate::trace_masks;
 use devrun_core::Event;
-use devrun_model::Command;
 use devrun_model::feed::{FeedItem, Status};
 use devrun_model::mask::Masker;
+use devrun_model::{Command, ServiceId};
 
 use super::engine_state::Engine;
 use super::handle::EngineRequest;
 
 /// A viewer that is this far behind is dropped.
 const FEED_BACKLOG: usize = 65_536;
+
+/// Names in the line about services that keep running without what they depend on.
+const NAMED_DEPENDENTS: usize = 8;
 
 impl Engine {
     pub(super) fn on_request(&mut self, request: EngineRequest) {
@@ -56,8 +59,10 @@ impl Engine {
                     self.max_grace = Some(Duration::from_millis(limit));
                 }
                 self.publish(FeedItem::Accepted { token });
-                if matches!(command, Command::Up { .. }) {
-                    self.report_changed_inputs();
+                match &command {
+                    Command::Up { .. } => self.report_changed_inputs(),
+                    Command::Stop { targets } => self.report_dependents_left(targets),
+                    _ => {}
                 }
                 self.queue.push_back(Event::Command(command));
             }
@@ -99,9 +104,20 @@ impl Engine {
             EngineRequest::Attach(id, reply) => {
                 let _gone = reply.send(self.attach_terminal(&id));
             }
-            EngineRequest::Changes(plan, reply) => {
-                let _gone = reply.send(self.changes(&plan));
+            EngineRequest::Changes(plan, restart, reply) => {
+                let _gone = reply.send(self.changes(&plan, restart.as_ref()));
             }
+        }
+    }
+
+    /// A service that is stopped by hand leaves those that depend on it running.
+    fn report_dependents_left(&mut self, stopped: &[ServiceId]) {
+        for (id, left) in self.core.dependents_left(stopped) {
+            let names: Vec<&str> = left.iter().take(NAMED_DEPENDENTS).map(ServiceId::as_str).collect();
+            let more = left.len() - names.len();
+            let names = names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
+            let depend = if left.len() == 1 { "depends on it and keeps running" } else { "depend on it and keep running" };
+            self.publish(FeedItem::Said { id, text: format!("{names} {depend}") });
         }
     }
 

@@ -1,11 +1,9 @@
 //! What can be seen of the engine: the core's view with what only the engine knows added (addresses, binaries, stamps of the
 //! wall clock). Reads everything, changes nothing.
 
-use std::collections::BTreeMap;
-
 use devrun_model::keeper::ExitStatus;
 use devrun_model::mask::Masker;
-use devrun_model::{Launch, Plan, ServiceId, ServiceStatus, Snapshot};
+use devrun_model::{Launch, Plan, PlannedChanges, RestartTargets, ServiceId, ServiceStatus, Snapshot};
 use devrun_store::Located;
 
 use super::engine_state::Engine;
@@ -87,7 +85,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn changes(&self, plan: &Plan) -> BTreeMap<ServiceId, (String, String)> {
+    /// What `up` with a plan would do, or `restart` where that is meant.
+    pub(super) fn changes(&self, plan: &Plan, restart: Option<&RestartTargets>) -> PlannedChanges {
         use devrun_core::PlanChange;
         let words = |change| match change {
             PlanChange::Start => ("start", String::new()),
@@ -95,7 +94,11 @@ impl Engine {
             PlanChange::Stop => ("stop", "no longer in the procfile".to_owned()),
             PlanChange::Keep => ("keep", String::new()),
         };
-        let changes = self.core.changes(plan).into_iter().map(|(id, change)| (id, words(change)));
+        let changes = match restart {
+            None => self.core.changes(plan),
+            Some(restart) => self.core.restart_changes(plan, &restart.targets, restart.with_dependents),
+        };
+        let changes = changes.into_iter().map(|(id, change)| (id, words(change)));
         changes.map(|(id, (word, why))| (id, (word.to_owned(), why))).collect()
     }
 
@@ -119,7 +122,8 @@ impl Engine {
     }
 }
 
-fn server(spec: &devrun_model::ServiceSpec, located: &Located) -> Option<std::path::PathBuf> {
+/// The binary of a recipe's server.
+pub(super) fn server(spec: &devrun_model::ServiceSpec, located: &Located) -> Option<std::path::PathBuf> {
     match &spec.launch {
         Launch::Recipe(recipe) => recipe.recipe.bin.first().and_then(|name| located.tools.get(name)).cloned(),
         _ => None,

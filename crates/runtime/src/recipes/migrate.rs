@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::init;
-use devrun_model::{Failure, FailureKind};
+use devrun_model::{Failure, FailureKind, VolumeSpec};
 
 /// The table that says what was applied.
 #[cfg(feature = "postgres")]
@@ -52,6 +52,18 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 /// A hash over names and contents: the same files need no look into the database.
 pub(super) fn hash(folder: &Path) -> Result<String, Failure> {
     Ok(init::hash_inputs(&["migrations".to_owned()], &list(folder)?))
+}
+
+/// Beside the engine's folder: the hash of the migrations that were last seen applied at a start.
+pub(super) const SEEN: &str = ".devrun-migrations";
+
+/// Whether the last start of the database with this volume has seen to these very files.
+///
+/// # Errors
+/// `Config` when the folder cannot be read.
+pub(super) fn are_seen(folder: &Path, volume: &VolumeSpec) -> Result<bool, Failure> {
+    let seen = std::fs::read_to_string(volume.path.join("postgres").join(SEEN)).ok();
+    Ok(seen == Some(hash(folder)?))
 }
 
 #[cfg(feature = "postgres")]

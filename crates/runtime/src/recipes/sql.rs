@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devrun_model::{Failure, FailureKind, ServiceSpec};
+use devrun_model::{Failure, FailureKind, ServiceSpec, VolumeSpec};
 
 /// Reads a script; `.gz` is unpacked.
 ///
@@ -118,6 +118,19 @@ pub(super) async fn log_in(on: &ServiceSpec) -> Result<SqlSession, SqlError> {
     opened.map_err(|error| SqlError { code: with_driver::code(&error), failure: session_failure(&target, &error) })
 }
 
+/// As [`log_in`], where a command is about the server: one that is not up is named as such.
+#[cfg(feature = "postgres")]
+async fn log_in_for_command(on: &ServiceSpec) -> Result<SqlSession, Failure> {
+    let target = target(on)?;
+    SqlSession::open(&target, None).await.map_err(|error| {
+        if with_driver::is_refused(&error) {
+            super::not_running::not_running(on, &target.host, target.port)
+        } else {
+            session_failure(&target, &error)
+        }
+    })
+}
+
 /// Runs statements against a running server and gives the last result.
 ///
 /// # Errors
@@ -143,14 +156,7 @@ const READ_ONLY_ROWS: usize = 1000;
 /// `Query` with the server's words, `Elsewhere` when the server is not up, `Credentials` when the login is refused.
 #[cfg(feature = "postgres")]
 pub async fn query(on: &ServiceSpec, statements: &str, read_only: bool) -> Result<SqlTable, Failure> {
-    let target = target(on)?;
-    let session = SqlSession::open(&target, None).await.map_err(|error| {
-        if with_driver::is_refused(&error) {
-            super::not_running::not_running(on, &target.host, target.port)
-        } else {
-            session_failure(&target, &error)
-        }
-    })?;
+    let session = log_in_for_command(on).await?;
     let table =
         if read_only { session.read_only(statements, READ_ONLY_ROWS).await } else { session.typed_table(statements).await };
     session.close().await;
@@ -163,22 +169,38 @@ pub async fn query(on: &ServiceSpec, statements: &str, read_only: bool) -> Resul
 /// What the server knows of the migrations of this folder.
 ///
 /// # Errors
-/// As [`ask`].
+/// As [`query`].
 #[cfg(feature = "postgres")]
 pub async fn migrations(on: &ServiceSpec, folder: &Path) -> Result<Vec<super::migrate::Migration>, Failure> {
-    let session = log_in(on).await?;
+    let session = log_in_for_command(on).await?;
     let all = super::migrate::status(&session, folder).await;
     session.close().await;
     all
 }
 
+/// What a database that runs knows of the migrations of this folder; empty, and not asked for, where its last start has seen to these
+/// very files.
+///
+/// # Errors
+/// As [`query`]; `Config` when the folder cannot be read.
+pub async fn unseen_migrations(
+    on: &ServiceSpec,
+    folder: &Path,
+    volume: Option<&VolumeSpec>,
+) -> Result<Vec<super::migrate::Migration>, Failure> {
+    match volume {
+        Some(volume) if super::migrate::are_seen(folder, volume)? => Ok(Vec::new()),
+        _ => migrations(on, folder).await,
+    }
+}
+
 /// Applies the migrations that are missing; their names.
 ///
 /// # Errors
-/// As [`ask`]; `Task` for a file that was changed after it had been applied.
+/// As [`query`]; `Task` for a file that was changed after it had been applied.
 #[cfg(feature = "postgres")]
 pub async fn migrate(on: &ServiceSpec, folder: &Path) -> Result<Vec<String>, Failure> {
-    let session = log_in(on).await?;
+    let session = log_in_for_command(on).await?;
     let names = super::migrate::apply(&session, folder).await;
     session.close().await;
     names

@@ -9,7 +9,9 @@ use devrun_model::{Failure, Plan, ServiceId, ServiceSpec};
 use devrun_runtime::ports::{self, PortConflict};
 
 use crate::app::load::{self, Project};
+use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
+use crate::app::pending_migrations;
 use crate::app::port_conflicts;
 use crate::app::readonly;
 use crate::app::start_scope;
@@ -25,25 +27,24 @@ pub(super) fn run(
     targets: &[ServiceId],
     args: &UpArgs,
     places: &LaunchPlaces,
+    missing_files: &MissingFiles,
     usual_ports: &BTreeSet<(String, String)>,
 ) -> Result<i32, Failure> {
     let runtime = crate::app::runtime::runtime()?;
-    let answer = runtime.block_on(missing_programs::changes(project, plan))?;
+    let answer = runtime.block_on(missing_programs::changes(project, plan, None))?;
     let changes = answer.unwrap_or_else(|| {
         plan.services.keys().map(|id| (id.clone(), ("start".to_owned(), "nothing runs".to_owned()))).collect()
     });
     let wanted = start_scope::of(plan, targets, args.no_deps);
-    let is_started = |spec: &ServiceSpec| match changes.get(&spec.id).map(|(word, _)| word.as_str()) {
-        Some("restart") => true,
-        Some("start") => wanted.contains(&spec.id),
-        _ => false,
-    };
+    let files = missing_files.warning(|id| missing_programs::is_started(&changes, id, &wanted));
     let to_build = super::built(plan, args.build);
     let nothing_shown = Arc::new(devrun_store::NoDownloadProgress);
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
     let check = ProgramCheck { plan, places, options: &options, to_build: &to_build };
-    let missing = runtime.block_on(check.missing(is_started))?;
+    let missing = runtime.block_on(check.missing(|spec| missing_programs::is_started(&changes, &spec.id, &wanted)))?;
     let (taken, replaced) = runtime.block_on(taken_ports(project, plan, &wanted, usual_ports))?;
+    let is_running = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "keep");
+    let pending = runtime.block_on(pending_migrations::lines(plan, is_running));
     let mut rows = Vec::new();
     for (id, (word, why)) in changes {
         let meant = wanted.is_empty() || wanted.contains(&id);
@@ -60,6 +61,8 @@ pub(super) fn run(
         rows.push(vec![word, id.to_string(), why]);
     }
     let code = readonly::text(&table::render(&["DO", "SERVICE", "WHY"], &rows));
+    pending.into_iter().for_each(say);
+    files.into_iter().for_each(say);
     missing.iter().for_each(missing_programs::warn);
     replaced.into_iter().for_each(say);
     taken.iter().for_each(missing_programs::warn);

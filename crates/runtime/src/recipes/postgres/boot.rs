@@ -208,9 +208,7 @@ async fn close(server: RunningCommand, result: Result<(), Failure>, socket: &Pat
 
 /// Who may log in to a private server on data that is there.
 const HBA: &str = "devrun-hba.conf";
-/// Beside the engine's folder: the hash of the migrations that were last seen applied.
-const SEEN: &str = ".devrun-migrations";
-/// Beside it too: the extensions that were made sure of, one a line.
+/// Beside the engine's folder: the extensions that were made sure of, one a line.
 const EXTENSIONS: &str = ".devrun-extensions";
 
 /// Remembers that extensions and migrations of today are there, so that the next start need not ask the database.
@@ -220,7 +218,7 @@ fn note(context: &RecipeContext<'_>, volume: &VolumeSpec) -> Result<(), Failure>
         init::write_durably(&folder, EXTENSIONS, context.recipe.extensions.join("\n").as_bytes())?;
     }
     match &context.recipe.migrations {
-        Some(files) => init::write_durably(&folder, SEEN, migrate::hash(files)?.as_bytes()),
+        Some(files) => init::write_durably(&folder, migrate::SEEN, migrate::hash(files)?.as_bytes()),
         None => Ok(()),
     }
 }
@@ -234,7 +232,7 @@ async fn bring_up_to_date(context: &RecipeContext<'_>, wanted: &BootSpec, volume
     let new: Vec<String> =
         context.recipe.extensions.iter().filter(|name| !known.lines().any(|known| known == *name)).cloned().collect();
     let migrations = match &context.recipe.migrations {
-        Some(files) if seen(SEEN) != migrate::hash(files)? => Some(files),
+        Some(files) if seen(migrate::SEEN) != migrate::hash(files)? => Some(files),
         _ => None,
     };
     if new.is_empty() && migrations.is_none() {
