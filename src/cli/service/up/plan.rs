@@ -43,7 +43,7 @@ pub(super) fn run(
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
     let check = ProgramCheck { plan, places, options: &options, to_build: &to_build };
     let missing = runtime.block_on(check.missing(is_started))?;
-    let (taken, replaced) = runtime.block_on(taken_ports(project, plan, &wanted, usual_ports))?;
+    let (taken, replaced) = runtime.block_on(taken_ports(project, plan, &wanted, usual_ports, &args.port_advice()))?;
     let mut rows = Vec::new();
     for (id, (word, why)) in changes {
         let meant = wanted.is_empty() || wanted.contains(&id);
@@ -72,6 +72,7 @@ async fn taken_ports(
     plan: &Plan,
     wanted: &BTreeSet<ServiceId>,
     usual: &BTreeSet<(String, String)>,
+    advice: &str,
 ) -> Result<(Option<Failure>, Vec<String>), Failure> {
     let status = match crate::app::connect::supervisor(&project.places).await? {
         Some(mut client) => client.status().await?,
@@ -101,8 +102,8 @@ async fn taken_ports(
         }
     }
     let free = match &status {
-        Some(status) => port_conflicts::free_beside(&fixed, wanted, &status.snapshot).await,
-        None => port_conflicts::free(&fixed, wanted).await,
+        Some(status) => port_conflicts::free_beside(&fixed, wanted, &status.snapshot, advice).await,
+        None => port_conflicts::free(&fixed, wanted, advice).await,
     };
     Ok((free.err(), replaced))
 }
