@@ -295,12 +295,14 @@ mod tests {
             ts: devrun_runtime::engine::clock::stamp_of_micros(ms * 1000),
             seq: 0,
             service: service.to_owned(),
+            name: service.to_owned(),
             replica: 1,
             from,
             to,
             health: devrun_model::Health::None,
             reason: None,
             pid,
+            help: None,
             exit_code: None,
         }
     }

@@ -74,7 +74,7 @@ pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Fai
 }
 
 fn row(notice: &StateChange) -> String {
-    let name = if notice.replica > 1 { format!("{}.{}", notice.service, notice.replica) } else { notice.service.clone() };
+    let name = notice.copy_name();
     let mut text = format!("{}  {name:16} {} → {}", notice.ts, notice.from, notice.to);
     if notice.from == notice.to {
         text = format!("{}  {name:16} {} {}", notice.ts, notice.to, notice.health);
