@@ -14,6 +14,7 @@ use crate::ui::term::Term;
 use devrun_logs::read::merged;
 use devrun_logs::{LogFollower, LogLine, LogQuery, visible_text};
 use devrun_model::exit;
+use devrun_model::pattern_error::pattern_error;
 use devrun_model::{Failure, FailureKind, ServiceId};
 
 use crate::app::load::{self};
@@ -100,12 +101,10 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     let time = |text: &Option<String>| text.as_deref().map(log_selection::moment).transpose();
     let query =
         LogQuery { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous, generation: None };
-    let grep = args
-        .grep
-        .as_deref()
-        .map(Regex::new)
-        .transpose()
-        .map_err(|error| bad(format!("--grep: {error}"), "devrun logs --grep 'error|warn'"))?;
+    let grep =
+        args.grep.as_deref().map(Regex::new).transpose().map_err(|error| {
+            bad(format!("invalid --grep pattern: {}", pattern_error(&error)), "devrun logs --grep 'error|warn'")
+        })?;
     let style = Style {
         color: term.out_color && !args.no_color,
         terminal: std::io::stdout().is_terminal(),
