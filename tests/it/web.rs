@@ -262,6 +262,22 @@ fn metrics_are_read_with_the_token_as_a_bearer() {
         assert!(output.status.success() && said.trim().is_empty(), "{said}");
     }
     project.run(&["down"]).code(0);
+#[test]
+fn a_port_that_is_taken_is_named_with_its_holder_and_a_free_one() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\n");
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = stranger.local_addr().expect("bound").port();
+    let refused = project.run(&["web", "--port", &port.to_string()]).code(5);
+    assert!(refused.last_line().contains(&format!("port {port} is held by")), "{refused}");
+    let refused = refused.says(&format!("(pid {})", std::process::id()));
+    let offered = refused.stderr.split_once("help: devrun web --port ").expect("another port").1;
+    let offered = offered.split(';').next().expect("its end");
+    let mut running = project.start(&["web", "--port", offered]);
+    running.wait_for(&format!("127.0.0.1:{offered}/"));
+    running.signal(Signal::SIGINT);
+    drop((running.outcome(), stranger));
+}
+
     page.stop();
 }
 
