@@ -102,6 +102,7 @@ pub fn pattern(text: &str) -> Result<Option<Regex>, Failure> {
 /// # Errors
 /// `Config` for a pattern or a place that is none.
 pub fn page(project: &Project, masker: &Masker, request: &PageRequest) -> Result<LogPage, Failure> {
+    log_selection::check(project)?;
     let folder = project.places.logs();
     let ids = files_of(project, &request.service);
     let filter = pattern(&request.filter)?;

@@ -57,6 +57,10 @@ pub fn run(host: &str, port: u16, dir: &Path) -> Result<i32, Failure> {
 /// with secret names.
 #[must_use]
 pub fn recent(places: &Paths, masker: &Masker) -> Vec<TelemetryRecord> {
+    // Its files lie among the logs.
+    if devrun_logs::read::check_directory(&places.logs()).is_err() {
+        return Vec::new();
+    }
     let mut records = devrun_telemetry::read_recent(&places.telemetry(), RECENT);
     for record in &mut records {
         mask(record, masker);

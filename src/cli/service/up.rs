@@ -468,7 +468,7 @@ impl Stack {
     /// kill from outside: `down --emergency` of another terminal, the out-of-memory killer.
     fn supervisor_lost(&self, when: &str) -> Failure {
         let log = self.project.places.supervisor_log();
-        let has_panicked = devrun_keeper::regular_file::read(&log).is_ok_and(|bytes| {
+        let has_panicked = devrun_keeper::regular_file::read_below(&self.project.places.logs(), &log).is_ok_and(|bytes| {
             let from = usize::try_from(self.log_length).unwrap_or(usize::MAX);
             String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).contains(exit_line::PANIC_ADVICE)
         });

@@ -72,6 +72,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
             .help("devrun logs --previous api"));
     }
     let bad = |what: String, help: &str| Failure::new(FailureKind::Config, what).help(help.to_owned());
+    log_selection::check(&project)?;
     let known = log_selection::known(&project);
     let ids: Vec<ServiceId> = if args.services.is_empty() {
         known.clone()
@@ -119,8 +120,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     };
     // The ends are noted before the past is read: what comes in between is shown by the follower, and by it alone.
     let mut follower = args.follow.then(|| LogFollower::new(&project.places.logs(), &ids));
-    let unreadable =
-        |error: std::io::Error| bad(format!("the logs cannot be read: {error}"), "check the permissions of .devrun/logs");
+    let unreadable = |error: std::io::Error| log_selection::unreadable(&project, &error);
     let mut restarts = match args.no_prefix {
         // What is written on is the service's own output.
         true => VecDeque::new(),
