@@ -22,6 +22,7 @@ use crate::ui::summary;
 use devrun_logs::growth::LogGrowth;
 use devrun_logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
 use devrun_logs::{LogStream, visible_text};
+use devrun_model::pattern_error::pattern_error;
 use devrun_model::{Failure, FailureKind, ServiceId, exit};
 use devrun_runtime::stats::{self, UsageSample};
 
@@ -398,8 +399,7 @@ impl Owner {
         match Regex::new(&text?) {
             Ok(pattern) => Some(pattern),
             Err(error) => {
-                let reason = error.to_string();
-                self.board.message = Some(reason.lines().last().unwrap_or("invalid pattern").to_owned());
+                self.board.message = Some(format!("invalid pattern: {}", pattern_error(&error)));
                 None
             }
         }

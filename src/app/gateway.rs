@@ -18,7 +18,7 @@ use devrun_model::{
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{connect, drain_socket};
+use crate::app::{connect, drain_socket, port_conflicts};
 
 /// Between two tries to find the supervisor.
 const RECONNECT: Duration = Duration::from_millis(250);
@@ -92,13 +92,7 @@ async fn listen(at: &Endpoint) -> Result<TcpListener, Failure> {
         "" | "*" => "0.0.0.0",
         host => host.trim_matches(['[', ']']),
     };
-    TcpListener::bind((host, at.port)).await.map_err(|error| {
-        let failure = Failure::new(FailureKind::PortTaken, format!("cannot bind {at}: {error}"));
-        match error.kind() {
-            std::io::ErrorKind::PermissionDenied => failure.help("choose a port from 1024 up"),
-            _ => failure.help("devrun ports"),
-        }
-    })
+    TcpListener::bind((host, at.port)).await.map_err(|error| port_conflicts::cannot_bind(host, at.port, &error))
 }
 
 /// Each WebSocket takes two descriptors, and the usual soft limit is that of programs that use `select`.

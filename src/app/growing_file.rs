@@ -49,7 +49,7 @@ impl GrowingFile {
 }
 
 fn read(path: &Path, from: u64) -> std::io::Result<(Vec<String>, u64)> {
-    let mut file = regular_file::open(path)?;
+    let mut file = regular_file::open_below(path.parent().unwrap_or(path), path)?;
     if file.metadata()?.len() <= from {
         return Ok((Vec::new(), from));
     }

@@ -332,7 +332,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         profiles: read_as.profiles,
         named: wanted.named.clone(),
         instance: project.instance.clone(),
-        ports_auto: loose_ports(project, wanted)?,
+        ports_auto: project_ports::are_auto(project, wanted.purpose == Purpose::Start, wanted.ports_auto)?,
         scale: wanted.scale.clone(),
         remembered_scale: remembered_scale::in_force(&project.places, !wanted.resets_scale && is_running(&project.places)?),
         // Names of a run that has ended do not matter.
@@ -456,28 +456,6 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_co
         }
     }
     Ok(facts)
-}
-
-/// `--ports auto` counts for as long as the stack that was started with it: whoever looks at that one, or changes it, must
-/// not fall back to the numbers of the procfile.
-fn loose_ports(project: &Project, wanted: &Wanted) -> Result<bool, Failure> {
-    if !project.instance.is_empty() {
-        return Ok(true);
-    }
-    let mark = project.places.state.join("ports-auto");
-    if is_running(&project.places)? {
-        return Ok(wanted.ports_auto || mark.exists());
-    }
-    if wanted.purpose == Purpose::Start {
-        let kept = if wanted.ports_auto {
-            runtime_dir::prepare(&project.places)?;
-            runtime_dir::replace(&mark, b"")
-        } else {
-            fs::remove_file(&mark).or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        };
-        kept.map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be changed: {error}", mark.display())))?;
-    }
-    Ok(wanted.ports_auto)
 }
 
 /// Where binaries come from.

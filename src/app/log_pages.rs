@@ -6,6 +6,7 @@ use serde::Serialize;
 use devrun_logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
 use devrun_logs::visible_text;
 use devrun_model::mask::Masker;
+use devrun_model::pattern_error::pattern_error;
 use devrun_model::{Failure, FailureKind, ServiceId};
 use devrun_runtime::engine::clock::stamp_of_micros;
 
@@ -91,8 +92,7 @@ pub fn pattern(text: &str) -> Result<Option<Regex>, Failure> {
         return Ok(None);
     }
     Regex::new(text).map(Some).map_err(|error| {
-        let text = error.to_string();
-        Failure::new(FailureKind::Config, format!("invalid pattern: {}", text.lines().last().unwrap_or_default()))
+        Failure::new(FailureKind::Config, format!("invalid pattern: {}", pattern_error(&error)))
             .help("write a regular expression, such as error|warn")
     })
 }
@@ -102,6 +102,7 @@ pub fn pattern(text: &str) -> Result<Option<Regex>, Failure> {
 /// # Errors
 /// `Config` for a pattern or a place that is none.
 pub fn page(project: &Project, masker: &Masker, request: &PageRequest) -> Result<LogPage, Failure> {
+    log_selection::check(project)?;
     let folder = project.places.logs();
     let ids = files_of(project, &request.service);
     let filter = pattern(&request.filter)?;

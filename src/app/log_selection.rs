@@ -9,7 +9,8 @@ use crate::app::load::Project;
 /// Whoever has a log file, further files of services among them.
 pub fn known(project: &Project) -> Vec<ServiceId> {
     let names = |folder: &std::path::Path| -> Vec<String> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        let is_directory = std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir());
+        let entries = is_directory.then(|| std::fs::read_dir(folder).ok()).flatten().into_iter().flatten();
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     };
     let folder = project.places.logs();
@@ -26,6 +27,25 @@ pub fn known(project: &Project) -> Vec<ServiceId> {
     }
     ids.sort();
     ids
+}
+
+/// Whether the logs of a project may be read; what its directory of logs links to may be anything of the user's.
+///
+/// # Errors
+/// `Config`, with what to type.
+pub fn check(project: &Project) -> Result<(), Failure> {
+    devrun_logs::read::check_directory(&project.places.logs()).map_err(|error| unreadable(project, &error))
+}
+
+/// The failure of a command whose logs cannot be read.
+#[must_use]
+pub fn unreadable(project: &Project, error: &std::io::Error) -> Failure {
+    let folder = project.places.logs();
+    let failure = Failure::new(FailureKind::Config, format!("cannot read the logs: {error}"));
+    match std::fs::symlink_metadata(&folder).is_ok_and(|meta| meta.is_symlink()) {
+        true => failure.help(format!("rm '{}'", folder.display())),
+        false => failure.help(format!("check owner and mode: ls -l {}", folder.display())),
+    }
 }
 
 /// The number of `--tail`; `None` for all.

@@ -94,20 +94,21 @@ impl Observer {
         let status = self.status().await?;
         let plan = self.plan();
         let masker = plan.as_ref().map_or_else(Masker::default, |plan| Masker::new(plan, false));
-        let found = status.snapshot.services.iter().find(|one| one.name == name || one.service == name);
-        let id = found.and_then(|one| ServiceId::parse(&one.name).ok());
-        let inspected = match &id {
-            Some(id) => self.inspect(id).await?,
-            None => None,
-        };
-        let answer = inspected.as_ref().and_then(|value| value.get("last_answer")?.as_str()).map(|text| masker.text(text));
+        let mut last_answers = BTreeMap::new();
+        for copy in status.snapshot.services.iter().filter(|one| one.name == name || one.service == name) {
+            let Ok(id) = ServiceId::parse(&copy.name) else { continue };
+            let inspected = self.inspect(&id).await?;
+            if let Some(answer) = inspected.as_ref().and_then(|value| value.get("last_answer")?.as_str()) {
+                last_answers.insert(copy.name.clone(), masker.text(answer));
+            }
+        }
         let events = self.events();
         let facts = WhyFacts {
             snapshot: &status.snapshot,
             waiting: &status.waiting,
             plan: plan.as_deref(),
             events: &events,
-            last_answer: answer.as_deref(),
+            last_answers: &last_answers,
         };
         explain(name, &facts)
             .ok_or_else(|| unknown_service(name, "there are", status.snapshot.services.iter().map(|one| one.service.as_str())))

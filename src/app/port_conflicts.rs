@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use devrun_model::{Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec, Snapshot};
 use devrun_runtime::control::ControlClient;
-use devrun_runtime::ports::{self, PortConflict, PortHolder};
+use devrun_runtime::ports::{self, CHOOSE_FREE_PORTS, PortConflict, PortHolder};
 use devrun_runtime::runtime_dir;
 
 use crate::app::project;
@@ -68,28 +68,28 @@ fn variable(document: &devrun_config::Document, service: &str, name: &str) -> Op
     (!variable.is_empty() && !rest.starts_with(&format!("{variable}."))).then_some(variable)
 }
 
-/// Whether nobody holds a port of what is to be started.
+/// Whether nobody holds a port of what is to be started. `advice`: what to type for other ports.
 ///
 /// # Errors
 /// `PortTaken`, with each port, its holder and how to go on.
-pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>) -> Result<(), Failure> {
-    free_of_others(plan, scope, &BTreeSet::new()).await
+pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>, advice: &str) -> Result<(), Failure> {
+    free_of_others(plan, scope, &BTreeSet::new(), advice).await
 }
 
 /// As [`free`], for services that are added to a running stack, which holds ports of its own.
 ///
 /// # Errors
 /// As [`free`].
-pub async fn free_beside(plan: &Plan, scope: &BTreeSet<ServiceId>, running: &Snapshot) -> Result<(), Failure> {
+pub async fn free_beside(plan: &Plan, scope: &BTreeSet<ServiceId>, running: &Snapshot, advice: &str) -> Result<(), Failure> {
     let live: Vec<_> = running.services.iter().filter(|service| service.state.holds_port()).collect();
     // The address that copies share is held by the supervisor and its balancer, not by a copy.
     let is_shared = |spec: &&ServiceSpec| live.iter().any(|service| service.service == spec.service.as_str());
     let shared = plan.services.values().map(AsRef::as_ref).filter(is_shared).filter_map(|spec| Some(spec.shared?.port));
     let own: BTreeSet<u16> = live.iter().flat_map(|service| service.ports.values().copied()).chain(shared).collect();
-    free_of_others(plan, scope, &own).await
+    free_of_others(plan, scope, &own, advice).await
 }
 
-async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet<u16>) -> Result<(), Failure> {
+async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet<u16>, advice: &str) -> Result<(), Failure> {
     let mut held: Vec<(&ServiceSpec, u16, PortHolder)> = needed(plan, scope)
         .filter(|(_, _, port)| !own.contains(port))
         .filter_map(|(spec, _, port)| match ports::check(&spec.bind, port) {
@@ -124,8 +124,16 @@ async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet
     }
     let stops: Vec<String> = downs.into_iter().chain(kills).collect();
     let help = if stops.is_empty() { String::new() } else { format!("; or stop what holds it: {}", stops.join("; ")) };
-    Err(Failure::new(FailureKind::PortTaken, reasons.join("\n"))
-        .help(format!("let devrun choose free ports: devrun up --ports auto{help}")))
+    Err(Failure::new(FailureKind::PortTaken, reasons.join("\n")).help(format!("{advice}{help}")))
+}
+
+/// Why a server of ours cannot listen: who holds its port, where one does.
+#[must_use]
+pub fn cannot_bind(host: &str, port: u16, error: &std::io::Error) -> Failure {
+    match ports::check(host, port) {
+        Err(conflict) => conflict.failure(host, port),
+        Ok(()) => Failure::new(FailureKind::PortTaken, format!("cannot bind {host}:{port}: {error}")).help("devrun ports"),
+    }
 }
 
 /// What stands in the way of each port of the plan, with its service.
@@ -139,7 +147,7 @@ pub async fn each(plan: &Plan) -> Vec<(ServiceId, Failure)> {
             Some(stack) => {
                 holder.project = None;
                 Failure::new(FailureKind::PortTaken, format!("port {port} is held by {holder} of {}", stack.name))
-                    .help(format!("let devrun choose free ports: devrun up --ports auto; or stop what holds it: {}", stack.down))
+                    .help(format!("{CHOOSE_FREE_PORTS}; or stop what holds it: {}", stack.down))
             }
             None => PortConflict::Held(holder).failure(&spec.bind, port),
         },

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use devrun_keeper::lock;
-use devrun_model::{Failure, FailureKind, Paths, os_text};
+use devrun_model::{Failure, Paths, os_text};
 use devrun_runtime::ports::PortReservations;
 
 /// Mode and profiles of a stack that is thrown away.
@@ -50,8 +50,5 @@ pub fn environment() -> BTreeMap<String, String> {
 /// `Config` when the lock cannot be looked at.
 pub fn is_running(places: &Paths) -> Result<bool, Failure> {
     let path = places.instance_lock();
-    lock::is_held(&path).map_err(|error| {
-        Failure::new(FailureKind::Config, format!("{} cannot be read: {error}", path.display()))
-            .help("run devrun as the user who started the stack")
-    })
+    lock::is_held(&path).map_err(|error| lock::unusable(&path, &error))
 }

@@ -1,17 +1,106 @@
 //! Which ports a project has: those it had before, those of its servers, or free ones; set aside against other stacks.
+//! `--ports auto` counts for as long as the stack that was started, or changed, with it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use devrun_config::PortPreference;
-use devrun_model::{Failure, FailureKind, Paths, ServiceId};
-use devrun_runtime::ports::{self, PortReservations};
+use devrun_model::{Failure, FailureKind, Paths, ServiceId, ServiceStatus, Snapshot};
+use devrun_runtime::ports::{self, PortConflict, PortHolder, PortReservations};
 use devrun_runtime::runtime_dir;
 
+use crate::app::connect;
 use crate::app::project::{Project, is_running};
+use crate::app::runtime::waiting_runtime;
 
 fn ports_file(places: &Paths) -> PathBuf {
     places.state.join("ports.json")
+}
+
+fn auto_mark(places: &Paths) -> PathBuf {
+    places.state.join("ports-auto")
+}
+
+/// Whether every port of a service is chosen, whatever the procfile says. A command that looks at a stack that was started with
+/// `--ports auto`, or changes it, must not fall back to the numbers of the procfile. `starts`: the command starts something;
+/// `is_asked`: by `--ports auto`.
+///
+/// # Errors
+/// `Config` when the choice cannot be written down.
+pub fn are_auto(project: &Project, starts: bool, is_asked: bool) -> Result<bool, Failure> {
+    if !project.instance.is_empty() {
+        return Ok(true);
+    }
+    let mark = auto_mark(&project.places);
+    if is_running(&project.places)? {
+        return Ok(is_asked || mark.exists());
+    }
+    if starts && is_asked {
+        keep_auto(&project.places)?;
+    } else if starts {
+        let removed = std::fs::remove_file(&mark);
+        removed.or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }).map_err(
+            |error| {
+                Failure::new(FailureKind::Config, format!("cannot change {}: {error}", mark.display()))
+                    .help(format!("rm {}", mark.display()))
+            },
+        )?;
+    }
+    Ok(is_asked)
+}
+
+/// Writes down that the stack runs with `--ports auto`.
+///
+/// # Errors
+/// `Config` when that fails.
+pub fn keep_auto(places: &Paths) -> Result<(), Failure> {
+    runtime_dir::prepare(places)?;
+    let mark = auto_mark(places);
+    runtime_dir::replace(&mark, b"").map_err(|error| {
+        Failure::new(FailureKind::Config, format!("cannot change {}: {error}", mark.display()))
+            .help(format!("rm {}", mark.display()))
+    })
+}
+
+/// What runs of the project. `None`: its supervisor does not say. Asked on a thread of its own, as the caller may run tasks already.
+fn running_stack(project: &Project) -> Option<Snapshot> {
+    let places = project.places.clone();
+    let asked = std::thread::Builder::new().spawn(move || {
+        let status = async {
+            let mut client = connect::supervisor(&places).await.ok()??;
+            client.status().await.ok()?
+        };
+        waiting_runtime().ok()?.block_on(status)
+    });
+    Some(asked.ok()?.join().ok()??.snapshot)
+}
+
+/// Whether a port that the running stack has chosen before is held by a process that is positively none of the stack.
+fn is_lost(port: u16, stack: Option<&Snapshot>) -> bool {
+    let Some(stack) = stack else { return false };
+    if stack.services.iter().any(|service| service.state.holds_port() && has_port(service, port)) {
+        return false;
+    }
+    match ports::check("127.0.0.1", port) {
+        Err(PortConflict::Held(holder)) => !is_held_by(stack, port, &holder),
+        _ => false,
+    }
+}
+
+/// Of its own, or the one that its copies share.
+fn has_port(service: &ServiceStatus, port: u16) -> bool {
+    let in_url = |url: &String| url.split([':', '/']).any(|part| part.parse() == Ok(port));
+    service.ports.values().any(|own| *own == port) || service.url.as_ref().is_some_and(in_url)
+}
+
+fn is_held_by(stack: &Snapshot, port: u16, holder: &PortHolder) -> bool {
+    let by_service = stack.services.iter().any(|service| {
+        // Where the holder cannot be seen, one that is about to start may hold it.
+        let may_hold = service.state.holds_port() || holder.pid.is_none() && !service.state.is_final();
+        has_port(service, port) && may_hold || service.pid.is_some() && service.pid == holder.pid
+    });
+    let by_supervisor = holder.pid.is_some() && holder.pid == stack.supervisor_pid;
+    by_service || by_supervisor || holder.project.as_ref() == Some(&stack.project)
 }
 
 /// Where the ports of this start are set aside.
@@ -40,6 +129,7 @@ pub fn choose(
     let remembered: BTreeMap<String, u16> =
         devrun_keeper::regular_file::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let running = is_running(&project.places)?;
+    let stack = if running && makes && !wants.ports.is_empty() { running_stack(project) } else { None };
     let mut chosen = BTreeMap::new();
     let mut taken = wants.fixed.clone();
     let mut book: BTreeMap<String, u16> = remembered.clone();
@@ -65,8 +155,8 @@ pub fn choose(
             Ok::<bool, Failure>(free && set_aside(port)?)
         };
         let port = match (want.preference, before) {
-            // A running stack holds its own ports; only what it has not got yet is chosen.
-            (_, Some(port)) if running || !makes => Some(port),
+            // A running stack holds its own ports; only what it has not got yet is chosen, or what another process has taken.
+            (_, Some(port)) if !makes || running && !is_lost(port, stack.as_ref()) => Some(port),
             (PortPreference::Usual(port), _) if !makes || free(port)? => Some(port),
             (_, _) if !makes => None,
             (_, Some(port)) if free(port)? => Some(port),
@@ -101,4 +191,67 @@ pub fn choose(
             .map_err(|error| Failure::new(FailureKind::Config, format!("{} cannot be written: {error}", file.display())))?;
     }
     Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devrun_model::{Health, Kind, State};
+
+    fn stack(state: State) -> Snapshot {
+        let service = ServiceStatus {
+            name: "db".to_owned(),
+            service: "db".to_owned(),
+            replica: 1,
+            kind: Kind::Service,
+            tier: 1,
+            state,
+            health: Health::None,
+            pid: state.is_live().then_some(7),
+            exit_code: None,
+            signal: None,
+            restarts: 0,
+            started_at: None,
+            ready_at: None,
+            uptime_ms: None,
+            ready_ms: None,
+            ports: BTreeMap::from([("main".to_owned(), 4000)]),
+            url: Some("http://127.0.0.1:4100/x".to_owned()),
+            binary: None,
+            version: None,
+            reason: None,
+        };
+        Snapshot {
+            project: "shop".to_owned(),
+            instance: String::new(),
+            mode: None,
+            supervisor_pid: Some(6),
+            supervisor_version: None,
+            services: vec![service],
+        }
+    }
+
+    #[test]
+    fn a_port_is_lost_only_to_a_process_that_is_none_of_the_stack() {
+        let holder = |pid: Option<i32>, project: Option<&str>| PortHolder {
+            pid,
+            project: project.map(str::to_owned),
+            ..PortHolder::default()
+        };
+        let running = stack(State::Running);
+        assert!(is_held_by(&running, 4000, &holder(Some(9), None)), "a child of the service listens");
+        assert!(is_held_by(&running, 4100, &holder(None, None)), "the shared address");
+        assert!(is_held_by(&running, 5000, &holder(Some(7), None)), "by its process");
+        assert!(is_held_by(&running, 5000, &holder(Some(6), None)), "by its supervisor");
+        assert!(is_held_by(&running, 5000, &holder(Some(9), Some("shop"))), "by its mark");
+        assert!(!is_held_by(&running, 5000, &holder(Some(9), None)));
+        assert!(!is_held_by(&running, 5000, &holder(Some(9), Some("blog"))));
+        assert!(!is_held_by(&running, 410, &holder(None, None)));
+        let failed = stack(State::Failed);
+        assert!(!is_held_by(&failed, 4000, &holder(Some(9), None)));
+        assert!(!is_held_by(&failed, 4000, &holder(None, None)));
+        let waiting = stack(State::Waiting);
+        assert!(is_held_by(&waiting, 4000, &holder(None, None)), "it cannot be seen who holds it");
+        assert!(!is_held_by(&waiting, 4000, &holder(Some(9), None)));
+    }
 }

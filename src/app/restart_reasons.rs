@@ -73,12 +73,14 @@ mod tests {
         let change = |from, to, reason: &str| StateChange {
             ts: "2026-11-28T03:56:54.016342Z".to_owned(),
             seq: 1,
+            name: "api".to_owned(),
             service: "api".to_owned(),
             replica: 1,
             from,
             to,
             health: devrun_model::Health::None,
             reason: Some(reason.to_owned()),
+            help: None,
             pid: None,
             exit_code: None,
         };

@@ -165,7 +165,7 @@ pub fn collect(folder: &Path, plan: &Plan, places: &Paths, scope: &BTreeSet<Serv
         let path = folder.join(format!("{id}.log"));
         copy_log(&path, id, places, &masker).map_err(|error| cannot(&path, &error))?;
     }
-    let events = devrun_keeper::regular_file::read(&state_files::events_path(places)).unwrap_or_default();
+    let events = devrun_keeper::regular_file::read_below(&places.logs(), &state_files::events_path(places)).unwrap_or_default();
     write("events.jsonl", &String::from_utf8_lossy(&events))?;
     if let Some(last) = state_files::last_snapshot(places) {
         write("ps.json", &serde_json::to_string(&last).unwrap_or_default())?;

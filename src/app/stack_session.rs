@@ -116,7 +116,7 @@ impl StackClaim {
         note: impl Fn(String),
     ) -> Result<Boot, Failure> {
         let Self { lock, keeper, places } = self;
-        let PlannedStart { plan, scope } = start;
+        let PlannedStart { plan, scope, port_advice } = start;
         devrun_keeper::daemonize::protect_memory();
         let interrupted = async {
             tokio::select! {
@@ -128,7 +128,7 @@ impl StackClaim {
             return Ok(Boot::Interrupted(code));
         }
         check_file_limit(&plan)?;
-        port_conflicts::free(&plan, &scope).await?;
+        port_conflicts::free(&plan, &scope, &port_advice).await?;
         crate::app::deletion::scratch(&places, &plan.scratch())?;
         // The sweep may have removed what a dead run left in the directories.
         runtime_dir::prepare(&places)?;

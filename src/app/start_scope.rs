@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use devrun_model::{Plan, ServiceId};
+use devrun_runtime::ports::CHOOSE_FREE_PORTS;
 
 /// The targets and what they need; everything where none is named.
 #[must_use]
@@ -27,12 +28,20 @@ pub struct PlannedStart {
     pub plan: Arc<Plan>,
     /// What is started.
     pub scope: BTreeSet<ServiceId>,
+    /// What to type where a port of it is taken.
+    pub port_advice: String,
 }
 
 impl PlannedStart {
     /// The targets of a plan and what they need; everything where none is named.
     #[must_use]
     pub fn new(plan: &Arc<Plan>, targets: &[ServiceId], no_deps: bool) -> Self {
-        Self { plan: Arc::clone(plan), scope: of(plan, targets, no_deps) }
+        Self { plan: Arc::clone(plan), scope: of(plan, targets, no_deps), port_advice: CHOOSE_FREE_PORTS.to_owned() }
+    }
+
+    /// With the advice of a command that was typed.
+    #[must_use]
+    pub fn advised(self, port_advice: String) -> Self {
+        Self { port_advice, ..self }
     }
 }

@@ -26,6 +26,8 @@ pub struct SupervisorOptions {
     pub targets: Vec<ServiceId>,
     /// Switches.
     pub options: UpOptions,
+    /// What to type where a port is taken.
+    pub port_advice: String,
 }
 
 /// What it answers on its standard output, once.
@@ -83,7 +85,7 @@ async fn supervise(claim: StackClaim, order: SupervisorOptions) -> Result<i32, F
             Err(_) => std::future::pending().await,
         }
     };
-    let start = PlannedStart::new(&order.plan, &order.targets, order.options.no_deps);
+    let start = PlannedStart::new(&order.plan, &order.targets, order.options.no_deps).advised(order.port_advice);
     let note = |line: String| {
         say(&line);
         tell(&Answer::Note(line));

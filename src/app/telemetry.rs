@@ -8,6 +8,7 @@ use devrun_telemetry::TelemetryRecord;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::app::port_conflicts;
 use crate::app::runtime;
 
 /// Bytes of the files that a viewer gets: a few thousand records.
@@ -33,9 +34,10 @@ pub fn run(host: &str, port: u16, dir: &Path) -> Result<i32, Failure> {
             Some(socket) => socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)).map_err(|error| {
                 Failure::new(FailureKind::Internal, format!("cannot use the passed socket: {error}")).help("devrun restart")
             })?,
-            None => TcpListener::bind((host, port)).await.map_err(|error| {
-                Failure::new(FailureKind::PortTaken, format!("cannot bind {host}:{port}: {error}")).help("devrun ports")
-            })?,
+            None => {
+                let bound = TcpListener::bind((host, port)).await;
+                bound.map_err(|error| port_conflicts::cannot_bind(host, port, &error))?
+            }
         };
         let ended = async move {
             tokio::select! {
@@ -55,6 +57,10 @@ pub fn run(host: &str, port: u16, dir: &Path) -> Result<i32, Failure> {
 /// with secret names.
 #[must_use]
 pub fn recent(places: &Paths, masker: &Masker) -> Vec<TelemetryRecord> {
+    // Its files lie among the logs.
+    if devrun_logs::read::check_directory(&places.logs()).is_err() {
+        return Vec::new();
+    }
     let mut records = devrun_telemetry::read_recent(&places.telemetry(), RECENT);
     for record in &mut records {
         mask(record, masker);

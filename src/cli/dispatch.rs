@@ -33,6 +33,7 @@ use super::show::{
 };
 use super::store::binaries;
 use super::unknown_command;
+use super::usage_error::UsageError;
 use super::version;
 use crate::globals::Globals;
 use crate::ui::{exit_line, output};
@@ -176,15 +177,11 @@ fn usage(words: &[OsString], error: &clap::Error) -> i32 {
         say(exit_line::last_line(exit::USAGE, None, &reason));
         return exit::USAGE;
     }
-    let text = error.to_string();
     let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let plain = !std::io::stderr().is_terminal() || env("NO_COLOR").is_some() || env("TERM").is_none_or(|term| term == "dumb");
-    say(if plain { text.clone() } else { error.render().ansi().to_string() }.trim_end());
-    let reason = match error.kind() {
-        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "missing command",
-        _ => text.lines().next().unwrap_or_default(),
-    };
-    say(exit_line::last_line(exit::USAGE, None, reason.strip_prefix("error: ").unwrap_or(reason)));
+    let shown = UsageError::new(words, error, !plain);
+    say(shown.text);
+    say(exit_line::last_line(exit::USAGE, None, &shown.reason));
     exit::USAGE
 }
 

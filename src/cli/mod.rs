@@ -19,6 +19,7 @@ pub mod show;
 pub mod store;
 pub mod table_args;
 pub mod unknown_command;
+pub mod usage_error;
 pub mod version;
 
 pub use dispatch::main;

@@ -45,6 +45,7 @@ const NEVER_PANIC: &[&str] = &[
     "crates/config/",
     "crates/convert/",
     "crates/core/",
+    "crates/connections/",
     "crates/gateway/",
     "crates/telemetry/",
     "crates/web/",

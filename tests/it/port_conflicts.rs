@@ -121,3 +121,54 @@ fn a_second_up_looks_at_the_ports_of_what_it_adds_before_it_starts_any_of_it() {
     project.run(&["up", "-d"]).code(0);
     project.run(&["down"]).code(0);
 }
+
+#[test]
+fn the_advice_for_a_taken_port_works_while_the_stack_is_up_and_holds() {
+    let stranger = test_ports::listener();
+    let (own, taken) = (free_port(), stranger.local_addr().expect("bound").port());
+    let project = Project::new().procfile(&format!(
+        "[services.a]\nrun = \"{{svc:a}} --listen $PORT\"\nport = {own}\n[services.a.links]\ndocs = \"/docs\"\n\
+         [services.b]\nrun = \"{{svc:b}} --listen $PORT\"\nport = {taken}\n"
+    ));
+    project.run(&["up", "-d", "a"]).code(0);
+    project.run(&["up", "-d", "b"]).code(5).says("help: let devrun choose free ports: devrun up -d --ports auto b;");
+    let refused = project.run(&["up", "-d"]).code(5).says("devrun up -d --ports auto;");
+    let advice = refused.stderr.split_once("free ports: devrun ").expect("the advice").1.split_once(';').expect("its end").0;
+    let words: Vec<&str> = advice.split(' ').collect();
+    project.run(&words).code(0);
+    // Every command shows and uses what runs from now on.
+    let shown = |name: &str| {
+        let port = project.port(name);
+        assert!(port != own && port != taken);
+        assert!(project.run(&["urls"]).code(0).stdout.contains(&format!("http://127.0.0.1:{port}")), "{name}");
+        assert!(project.run(&["ports"]).code(0).stdout.contains(&format!("127.0.0.1:{port} ")), "{name}");
+        assert!(project.run(&["env", name]).code(0).stdout.contains(&format!("PORT={port}\n")), "{name}");
+        port
+    };
+    let before = (shown("a"), shown("b"));
+    // Later ones do not fall back.
+    project.run(&["up", "-d"]).code(0).says("nothing to do");
+    project.run(&["restart", "a"]).code(0);
+    assert_eq!((shown("a"), shown("b")), before);
+    project.run(&["down"]).code(0);
+    project.run(&["up", "-d"]).code(5);
+    drop(stranger);
+}
+
+#[test]
+fn a_chosen_port_that_another_process_has_taken_is_chosen_again() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b} --listen $PORT\"\nport = \"auto\"\n\
+         [services.c]\nrun = \"{svc:c} --listen $PORT\"\nport = \"auto\"\nreplicas = 2\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    let (before, other) = (project.port("b"), project.service("c.1")["ports"].clone());
+    project.run(&["stop", "b"]).code(0);
+    let stranger = std::net::TcpListener::bind(("127.0.0.1", before)).expect("it is free");
+    project.run(&["up", "-d", "--ports", "auto"]).code(0);
+    assert_ne!(project.port("b"), before);
+    assert_eq!(project.service("c.1")["ports"], other, "what runs keeps its own");
+    assert_eq!(project.run(&["up", "-d"]).code(0).stderr.matches("stopping").count(), 0);
+    drop(stranger);
+    project.run(&["down"]).code(0);
+}

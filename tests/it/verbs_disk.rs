@@ -256,8 +256,42 @@ fn no_log_is_read_through_a_link() {
         project.run(command).says_not("not-for-a-report");
     }
     std::fs::remove_dir_all(&logs).unwrap();
+    std::fs::create_dir_all(project.path("elsewhere/a")).unwrap();
+    for name in ["a.idx", "a/access.log", "a/access.idx", "events.jsonl", ".telemetry/00000001.jsonl"] {
+        project.write(&format!("elsewhere/{name}"), "not-for-a-report\n");
+    }
     link("elsewhere", &logs);
     assert!(!packed().contains("not-for-a-report"));
+    // What would show another's file names the link and what to type.
+    for command in [&["logs"][..], &["logs", "a"], &["logs", "a", "--json"], &["logs", "-f"], &["events"]] {
+        let refused = project.run(command).code(2).says_not("not-for-a-report");
+        drop(refused.says(&format!("{} is a link", logs.display())).says(&format!("help: rm '{}'", logs.display())));
+    }
+    for command in [&["why", "a"][..], &["analyze"], &["ps"], &["inspect", "a"]] {
+        project.run(command).says_not("not-for-a-report");
+    }
+    // A directory of further files alone.
+    std::fs::remove_file(&logs).unwrap();
+    std::fs::create_dir(&logs).unwrap();
+    link("elsewhere/a", &logs.join("a"));
+    project.run(&["logs", "a"]).says_not("not-for-a-report");
+    project.run(&["logs"]).says_not("not-for-a-report");
+}
+
+#[test]
+fn a_link_in_the_place_of_the_lock_is_named_with_what_removes_it() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    let lock = project.path(".devrun/lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink("/tmp", &lock).unwrap();
+    for command in [&["up", "-d"][..], &["down"], &["ps"]] {
+        project.run(command).code(2).says("it is a link").says(&format!("help: rm '{}'", lock.display()));
+    }
+    std::fs::remove_file(&lock).unwrap();
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
 }
 
 /// Shows: ls --all.

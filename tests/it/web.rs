@@ -229,7 +229,55 @@ fn the_stream_tells_of_changes_and_survives_a_restart_of_the_supervisor() {
     page.stop();
 }
 
+#[test]
+fn connections_that_send_nothing_keep_no_request_waiting() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\n");
+    let page = Page::start(&project);
+    let half = [
+        String::new(),
+        format!("GET / HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n", page.port),
+        // A whole head, and a body that does not come.
+        format!("POST /login HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}Content-Length: 40\r\n\r\n", page.port, page.own()),
+    ];
+    let idle: Vec<TcpStream> = (0..240)
+        .map(|number| {
+            let mut stream = TcpStream::connect(("127.0.0.1", page.port)).expect("it listens");
+            // The oldest may be closed already.
+            let _closed = stream.write_all(half[number % half.len()].as_bytes());
+            stream
+        })
+        .collect();
+    for _ in 0..3 {
+        assert_eq!(page.ask("GET", "/metrics", &page.cookie(), "").0, 200);
+    }
+    // The first ones were closed for the later ones.
+    let mut first = &idle[0];
+    first.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    assert!(
+        matches!(first.read(&mut [0]), Ok(0))
+            || first.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    );
+    drop(idle);
+    page.stop();
+}
+
 /// Shows: web --port.
+#[test]
+fn a_port_that_is_taken_is_named_with_its_holder_and_a_free_one() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\n");
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = stranger.local_addr().expect("bound").port();
+    let refused = project.run(&["web", "--port", &port.to_string()]).code(5);
+    assert!(refused.last_line().contains(&format!("port {port} is held by")), "{refused}");
+    let refused = refused.says(&format!("(pid {})", std::process::id()));
+    let offered = refused.stderr.split_once("help: devrun web --port ").expect("another port").1;
+    let offered = offered.split(';').next().expect("its end");
+    let mut running = project.start(&["web", "--port", offered]);
+    running.wait_for(&format!("127.0.0.1:{offered}/"));
+    running.signal(Signal::SIGINT);
+    drop((running.outcome(), stranger));
+}
+
 #[test]
 fn metrics_are_read_with_the_token_as_a_bearer() {
     let project = Project::new().procfile("[services.api]\nrun = \"{svc:api} --lines 5\"\nready = { log = \"line\" }\n");

@@ -1,6 +1,7 @@
 //! `why`, `resources`, `top --tree`, `help --markdown`, `init --agents`.
 
 use crate::harness::{PATIENCE, Project, eventually};
+use crate::load::listening;
 
 /// Shows: why, why --json.
 #[test]
@@ -30,6 +31,71 @@ fn why_follows_what_is_waited_for_to_the_root() {
     project.run(&["why", "nothing"]).code(2).says("unknown service or task `nothing`").says("there are: api, db");
     project.run(&["down"]).code(0);
     project.nothing_left();
+}
+
+#[test]
+fn why_names_every_restart_with_its_reason() {
+    let text = r#"
+        [services.db]
+        run = "{svc:db}"
+        [services.api]
+        run = "{svc:api}"
+        depends_on = { db = { restart = true } }
+        "#;
+    let project = Project::new().procfile(text);
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["restart", "db"]).code(0);
+    let why = project.run(&["why", "db"]).code(0).says("db is running");
+    drop(why.says("restart by hand"));
+    project.run(&["why", "api"]).code(0).says("restart of db").says_not("by hand");
+    project.rewrite(&text.replace("[services.api]", "[services.api]\n        env = { MORE = \"1\" }"));
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["why", "api"]).code(0).says("changed: env MORE");
+    project.run(&["stop", "api"]).code(0);
+    project.run(&["start", "api"]).code(0);
+    project.run(&["why", "api"]).code(0).says("stopped by hand");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn why_names_a_restart_that_overlaps() {
+    let project = listening("", "");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["restart", "api"]).code(0);
+    project.run(&["why", "api"]).code(0).says("restart by hand");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn why_shows_the_help_that_the_start_showed() {
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = stranger.local_addr().expect("bound").port();
+    let project = Project::new().procfile(&format!(
+        "[services.db]\nrun = \"{{svc:db}} --listen $PORT\"\nport = {port}\noptional = true\n[services.web]\nrun = \"{{svc:web}}\"\n\
+         [services.bad]\nrun = \"{{svc:bad}} --exit 3\"\n"
+    ));
+    let up = project.run(&["up", "-d"]).code(1);
+    let shown = up.stderr.lines().find_map(|line| line.trim().strip_prefix("help: ")).expect("a help line").to_owned();
+    project.run(&["why", "bad"]).code(0).says(&format!("help: {shown}"));
+    project.run(&["why", "db"]).code(0).says(&format!("kill {}", std::process::id()));
+    project.run(&["down"]).code(0);
+    project.run(&["why", "bad"]).code(0).says(&format!("help: {shown}"));
+    drop(stranger);
+}
+
+#[test]
+fn why_and_events_name_each_copy() {
+    let project =
+        Project::new().procfile("[services.w]\nrun = \"{svc:w}\"\nreplicas = 3\n[services.solo]\nrun = \"{svc:solo}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["stop", "w.2"]).code(0);
+    let why = project.run(&["why", "w"]).code(0).says("w.1 is running").says("w.2 is stopped: by hand");
+    drop(why.says("w.3 is running").says("help: devrun start w.2"));
+    let found = project.run(&["why", "w", "--json"]).code(0).json();
+    assert_eq!((found["name"].as_str(), found["copies"].as_array().map(Vec::len)), (Some("w.2"), Some(2)), "{found:#}");
+    let events = project.run(&["events"]).code(0).says("  w.1 ").says("  w.2 ").says("  w.3 ");
+    drop(events.says("  solo ").says_not("  w ").says_not("solo.1"));
+    project.run(&["down"]).code(0);
 }
 
 #[test]

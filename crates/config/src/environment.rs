@@ -31,6 +31,7 @@ pub(crate) fn of(
     ports: &BTreeMap<String, u16>,
 ) -> Resolved<BTreeMap<String, String>> {
     let (declared, removed) = resolver.declared(service, replica, 0)?;
+    resolver.count_variables(service, &declared)?;
     let mut env = inherited(resolver, service);
     // What `pass_env` names is passed on purpose.
     if service.get("pass_env").is_none() {

@@ -17,7 +17,7 @@ use super::schema::ATTRIBUTES;
 use super::source_map::{Sources, Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
 use super::toml_node::{TomlNode, TomlValue, get};
-use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
+use super::value_limits::{LARGEST_SUM, LARGEST_VALUE, MOST_SEARCHED};
 use super::variable_names::names_secret;
 use super::{Document, Facts, dotenv, suggest, user_scope};
 use devrun_model::{ServiceId, ServiceName};
@@ -91,6 +91,10 @@ pub(crate) struct Resolver<'a> {
     taken: RefCell<BTreeSet<String>>,
     /// Bytes that placeholders have become so far.
     filled: Cell<usize>,
+    /// Bytes that were searched for the places of placeholders.
+    pub(super) searched: Cell<usize>,
+    /// Variables of services so far, and their bytes.
+    pub(super) variables: Cell<(usize, usize)>,
 }
 
 impl<'a> Resolver<'a> {
@@ -138,6 +142,8 @@ impl<'a> Resolver<'a> {
             stack: RefCell::default(),
             taken: RefCell::default(),
             filled: Cell::default(),
+            searched: Cell::default(),
+            variables: Cell::default(),
         }
     }
 
@@ -162,12 +168,19 @@ impl<'a> Resolver<'a> {
     /// The span of a stretch inside a value's text; the whole value where escapes hide it.
     pub(crate) fn locate(&self, span: Span, written: &str) -> Span {
         let sources = self.sources.borrow();
-        match sources.get(span.file).and_then(|text| text.slice(span).find(written)) {
-            Some(offset) if !written.is_empty() => {
+        let Some(text) = sources.get(span.file).map(|text| text.slice(span)) else { return span };
+        let searched = self.searched.get();
+        if written.is_empty() || searched > MOST_SEARCHED {
+            return span;
+        }
+        let found = text.find(written);
+        self.searched.set(searched + found.unwrap_or(text.len()));
+        match found {
+            Some(offset) => {
                 let start = span.start as usize + offset;
                 Span::new(span.file, start..start + written.len())
             }
-            _ => span,
+            None => span,
         }
     }
 

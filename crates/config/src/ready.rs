@@ -12,6 +12,7 @@ use super::reader::Reader;
 use super::schema::CHECK_KINDS;
 use super::suggest;
 use super::toml_node::{Table, TomlNode, TomlValue};
+use devrun_model::pattern_error::pattern_error;
 use devrun_model::ready::Endpoint;
 use devrun_model::{Check, ReadySpec};
 
@@ -270,15 +271,11 @@ impl Probe<'_, '_, '_, '_> {
     fn pattern(&self, node: &TomlNode, text: &str) -> Resolved<String> {
         match regex::Regex::new(text) {
             Ok(_) => Ok(text.to_owned()),
-            Err(error) => {
-                let reason = error.to_string();
-                let reason = reason.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
-                Err(self.keys.bad(
-                    node,
-                    format!("invalid pattern: {reason}"),
-                    "a backslash before . * + ? ( ) [ ] { } | takes them literally; in TOML use '…'",
-                ))
-            }
+            Err(error) => Err(self.keys.bad(
+                node,
+                format!("invalid pattern: {}", pattern_error(&error)),
+                "a backslash before . * + ? ( ) [ ] { } | takes them literally; in TOML use '…'",
+            )),
         }
     }
 }

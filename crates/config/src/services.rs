@@ -10,6 +10,7 @@ use super::recipe_names;
 use super::routes;
 use super::source_map::{Sources, Span, Text};
 use super::toml_node::{self, Table, TomlNode, TomlValue, get};
+use super::value_limits::MOST_VARIABLES;
 use super::{Document, Facts, schema_check, user_scope};
 use devrun_model::{Condition, RecipeData, ServiceName};
 
@@ -28,6 +29,10 @@ pub(crate) fn assemble(
     let mut services = DeclaredServices::new();
     let empty = Table::new();
     let defaults = get(&document.tree, "defaults").and_then(TomlNode::table).unwrap_or(&empty);
+    if let Some(excess) = too_many_variables(document, defaults) {
+        out.push(excess);
+        return services;
+    }
     for (section, task) in [("services", false), ("tasks", true)] {
         let Some(table) = get(&document.tree, section).and_then(TomlNode::table) else { continue };
         for (name, node) in table {
@@ -105,6 +110,23 @@ pub(crate) fn assemble(
     routes::imply_edges(&mut services);
     activate(document, &mut services);
     services
+}
+
+/// Whether what `[env]` and `[defaults.env]` give to every service is too much, before it is copied to each.
+fn too_many_variables(document: &Document, defaults: &Table) -> Option<Diagnostic> {
+    let table = |tree: &Table, key: &str| get(tree, key).and_then(TomlNode::table).map_or(0, Table::len);
+    let services = table(&document.tree, "services") + table(&document.tree, "tasks");
+    let (each, of_all) = (table(defaults, "env"), table(&document.tree, "env"));
+    if services.saturating_mul(each + of_all) <= MOST_VARIABLES {
+        return None;
+    }
+    let from = if each > of_all { get(defaults, "env") } else { get(&document.tree, "env") };
+    let message = format!(
+        "{} variables for each of {services} services and tasks: more than {MOST_VARIABLES} environment variables together",
+        each + of_all
+    );
+    let error = Diagnostic::error(from?.key, message);
+    Some(error.help("give variables only to the services that need them: [services.NAME.env]"))
 }
 
 /// A service with a port and no probe is ready when it listens: `ready = { tcp = true }`, with the timings that were given.

@@ -445,3 +445,49 @@ fn a_password_is_generated_unless_the_procfile_gives_it_or_its_file() {
     assert_eq!(with(""), "redis://:s3c@127.0.0.1:6000");
     assert_eq!(with("password = \"\"\n"), "redis://127.0.0.1:6000");
 }
+
+#[test]
+fn a_small_file_cannot_give_any_number_of_variables() {
+    let variables = |count: usize| (0..count).map(|n| format!("V{n} = \"x\"\n")).collect::<String>();
+    let services =
+        |count: usize, keys: &str| (0..count).map(|n| format!("[services.s{n}]\nrun = \"true\"\n{keys}")).collect::<String>();
+    let expect =
+        |text: String, refused: Option<&str>, facts: &Facts| match (try_lower(&text, &Options::default(), facts), refused) {
+            (Ok(_), None) => {}
+            (Err(report), Some(message)) => {
+                assert!(report.contains(message) && report.contains("help: give variables only to"), "{report}");
+                assert_eq!(report.matches("together").count(), 1, "once: {report}");
+            }
+            (found, _) => panic!("{refused:?}: {found:?}"),
+        };
+    for table in ["defaults.env", "env"] {
+        let of = |keys: usize, count: usize| format!("[{table}]\n{}{}", variables(keys), services(count, ""));
+        expect(of(50, 20), None, &facts());
+        expect(of(50, 21), Some("50 variables for each of 21 services and tasks: more than 1000"), &facts());
+    }
+    let mut with_file = facts();
+    let text = (0..60).map(|n| format!("F{n}=x\n")).collect::<String>();
+    with_file.env_files.insert("/p/many.env".into(), Some(text));
+    let keys = "env_file = \"many.env\"\n";
+    expect(services(10, keys), None, &with_file);
+    expect(services(30, keys), Some("more than 1000 environment variables together"), &with_file);
+}
+
+#[test]
+fn the_places_of_placeholders_cost_no_more_than_the_limit() {
+    let searched = |count: usize| {
+        let value: String = (0..count).map(|n| format!("${{N{n}:-x}}")).collect();
+        let text = format!("[services.a]\nrun = \"true\"\nenv.X = \"{value}\"\n");
+        let (document, facts) = (read(&[source(&text)], &Options::default(), &Book::new()).unwrap(), facts());
+        let resolver = document.resolver(&facts).unwrap();
+        let service = resolver.services.get("a").unwrap();
+        assert!(resolver.declared(service, 1, 0).is_ok());
+        (resolver.searched.get(), text.len())
+    };
+    let limit = super::value_limits::MOST_SEARCHED;
+    assert!(searched(100).0 < limit);
+    for count in [4000, 8000] {
+        let (bytes, length) = searched(count);
+        assert!(bytes > limit && bytes <= limit + length, "{count}: {bytes}");
+    }
+}

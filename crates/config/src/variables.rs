@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use super::declared_service::DeclaredService;
+use super::diagnostic::Diagnostic;
 use super::interpolate::{Reported, Resolved, Resolver, Scope, ScopeKey};
 use super::source_map::Span;
 use super::toml_node::{TomlNode, get};
+use super::value_limits::{LARGEST_SUM, MOST_VARIABLES};
 use super::variable_names::port_variable;
 
 /// Names of variables and their values with the place they come from.
@@ -122,8 +124,32 @@ impl Resolver<'_> {
         })
     }
 
+    /// Counts the variables of one copy towards those of all.
+    pub(crate) fn count_variables(&self, service: &DeclaredService, declared: &Declared) -> Resolved<()> {
+        let (count, bytes) = self.variables.get();
+        let more: usize = declared.iter().map(|(name, (value, _))| name.len() + value.len()).sum();
+        let (count, bytes) = (count.saturating_add(declared.len()), bytes.saturating_add(more));
+        self.variables.set((count, bytes));
+        let message = if count > MOST_VARIABLES {
+            format!("the services have more than {MOST_VARIABLES} environment variables together")
+        } else if bytes > LARGEST_SUM {
+            format!("the environment variables of all services are larger than {} MiB together", LARGEST_SUM >> 20)
+        } else {
+            return Ok(());
+        };
+        let at = declared.values().next().map_or(service.key, |(_, span)| *span);
+        Err(self.report(
+            Diagnostic::error(at, message).help("give variables only to the services that need them: [services.NAME.env]"),
+        ))
+    }
+
     /// What the procfile gives a service: `[env]`, `env_from`, its `env_file`, its `env`. `None`: taken out by `false`.
     pub(crate) fn declared(&self, service: &DeclaredService, replica: u32, depth: u32) -> Resolved<(Declared, Vec<String>)> {
+        let (count, bytes) = self.variables.get();
+        if count > MOST_VARIABLES || bytes > LARGEST_SUM {
+            // Reported when the limit was passed.
+            return Err(Reported);
+        }
         let mut out = Declared::new();
         let mut removed = Vec::new();
         let mut failed = false;
@@ -156,15 +182,16 @@ impl Resolver<'_> {
             }
         }
         if let Some(table) = service.tree.get("env").and_then(TomlNode::table) {
+            // Each on its own would move all that follow it.
+            out.retain(|name, _| !table.get(name).is_some_and(TomlNode::is_false));
+            removed.retain(|name| table.get(name).is_none_or(TomlNode::is_false));
             for (name, node) in table {
                 if node.is_false() {
-                    out.shift_remove(name);
                     removed.push(name.clone());
                     continue;
                 }
                 match self.own(service, replica, name, node.span) {
                     Ok(Some(value)) => {
-                        removed.retain(|gone| gone != name);
                         out.insert(name.clone(), (value, node.span));
                     }
                     Ok(None) => {}

@@ -323,3 +323,25 @@ fn configurations_are_handed_over() {
     says(&converted, KeyOutcome::NotMapped, "d: the container had it as /etc/app.ini");
     assert!(converted.text.contains("#   key=1"), "{}", converted.text);
 }
+
+/// A small file can include, or extend, a large one any number of times.
+#[test]
+fn files_are_no_longer_read_once_they_are_too_large_together() {
+    let large = format!("services:\n  base:\n    image: redis\nx-pad: \"{}\"\n", "x".repeat(1 << 20));
+    let included = "include:\n".to_owned() + &"  - large.yaml\n".repeat(500);
+    let extended: String = (0..500).map(|n| format!("  s{n}:\n    extends: {{ file: large.yaml, service: base }}\n")).collect();
+    for (name, text) in [("include", included), ("extends", format!("services:\n{extended}"))] {
+        let reads = std::cell::Cell::new(0);
+        let read = |path: &Path| {
+            reads.set(reads.get() + 1);
+            Some(if path.ends_with("large.yaml") { large.clone() } else { text.clone() })
+        };
+        let path = [PathBuf::from("/p/compose.yaml")];
+        let Err(failure) = devrun_convert::import(ForeignFormat::Compose, &path, Path::new("/p"), &read) else {
+            panic!("{name}: it was read {} times", reads.get());
+        };
+        assert!(failure.reason.contains("the compose files that belong together are larger than 64 MiB"), "{failure:?}");
+        assert!(failure.reason.starts_with("compose.yaml:") && failure.help.is_some(), "{failure:?}");
+        assert!(reads.get() < 80, "{name}: {} reads", reads.get());
+    }
+}

@@ -251,6 +251,7 @@ impl Supervisor {
             targets.iter().filter(|id| self.services.contains_key(id)).cloned().collect()
         };
         let named: BTreeSet<ServiceId> = targets.iter().cloned().collect();
+        let asked = set.clone();
         self.add_dependents(&mut set, with_dependents);
         for id in &set {
             self.clear_manual_stop(id, out);
@@ -266,7 +267,8 @@ impl Supervisor {
         }
         for id in &set {
             self.shorten_grace(id, grace);
-            self.restart_service(id, named.contains(id), "restart", &set, out);
+            let reason = if asked.contains(id) { "restart by hand".to_owned() } else { self.restart_of_needed(id, &set) };
+            self.restart_service(id, named.contains(id), &reason, &set, out);
         }
         expected.extend(set);
         self.add_start_request(expected, targets, false);
@@ -323,6 +325,13 @@ impl Supervisor {
         }
     }
 
+    /// Why a service restarts that is restarted with what it needs: `restart of db`.
+    fn restart_of_needed(&self, id: &ServiceId, set: &BTreeSet<ServiceId>) -> String {
+        let edges = self.services.get(id).map(|service| service.spec.depends_on.as_slice()).unwrap_or_default();
+        let needed: Vec<&str> = edges.iter().map(|edge| &edge.on).filter(|on| set.contains(on)).map(ServiceId::as_str).collect();
+        format!("restart of {}", needed.join(", "))
+    }
+
     /// Stops and starts one service. `set` is what restarts with it.
     fn restart_service(&mut self, id: &ServiceId, named: bool, reason: &str, set: &BTreeSet<ServiceId>, out: &mut Vec<Action>) {
         let Some(service) = self.services.get_mut(id) else { return };
@@ -353,7 +362,8 @@ impl Supervisor {
             let mut set = BTreeSet::from([id.clone()]);
             self.add_dependents(&mut set, false);
             for one in set.clone() {
-                self.restart_service(&one, false, &why::file_changed(path), &set, out);
+                let reason = if one == *id { why::file_changed(path) } else { self.restart_of_needed(&one, &set) };
+                self.restart_service(&one, false, &reason, &set, out);
             }
         }
     }
@@ -425,7 +435,7 @@ impl Supervisor {
             changed.keys().filter(|id| self.services.get(id).is_some_and(|service| service.wanted)).cloned().collect();
         self.add_dependents(&mut set, false);
         for id in &set {
-            let text = changed.get(id).map_or_else(|| "restart of what it needs".to_owned(), |text| format!("changed: {text}"));
+            let text = changed.get(id).map_or_else(|| self.restart_of_needed(id, &set), |text| format!("changed: {text}"));
             self.restart_service(id, false, &text, &set, out);
         }
         set

@@ -275,6 +275,8 @@ pub(super) struct Service {
     pub is_start_first: bool,
     /// The last restart did not replace it, as the next process did not come up.
     pub kept_previous: bool,
+    /// Why its previous process is replaced.
+    pub replacement_reason: Option<String>,
     /// The process that a restart replaces, from the start of the next one until nothing is left of it.
     pub previous: Option<Box<PreviousProcess>>,
     pub generation: Generation,
@@ -312,6 +314,7 @@ impl Service {
             was_rolled: false,
             is_start_first: false,
             kept_previous: false,
+            replacement_reason: None,
             previous: None,
             generation,
             latest_generation: generation,
@@ -452,6 +455,14 @@ impl Service {
             Phase::Failed { failure } => Some(failure.reason.clone()),
             Phase::Blocked { reason, .. } => Some(reason.clone()),
             Phase::Skipped { because } => Some(because.clone()),
+        }
+    }
+    /// The failure that it ended with, or is being stopped for.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match &self.phase {
+            Phase::Failed { failure } => Some(failure),
+            Phase::Stopping(TreeStop { next_state: NextState::Failed(failure), .. }) => Some(failure),
+            _ => None,
         }
     }
     /// The exit of the present generation.

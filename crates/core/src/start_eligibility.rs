@@ -195,7 +195,9 @@ fn waited_for<'a, All: Iterator<Item = (&'a ServiceId, &'a ServiceSpec)>>(
         found.push((next, spec));
         let edges = spec.depends_on.iter().map(|edge| &edge.on);
         let is_lower = |other: &ServiceSpec| other.tier.is_some_and(|tier| spec.tier.is_some_and(|own| tier < own));
-        let lower = all().filter(|(_, other)| is_lower(other)).map(|(other, _)| other);
+        // Without a number there is none below; to look at all for each would cost the square of their number.
+        let lower =
+            spec.tier.is_some().then(&all).into_iter().flatten().filter(|(_, other)| is_lower(other)).map(|(other, _)| other);
         todo.extend(edges.chain(lower).filter(|other| seen.insert(other)));
     }
     found

@@ -19,7 +19,8 @@ impl Supervisor {
     /// Starts the next process of a service whose turn to restart has come, if that one can overlap with the present one. False:
     /// it is to be stopped first.
     pub(super) fn start_next_process(&mut self, id: &ServiceId, next_state: &NextState, out: &mut Vec<Action>) -> bool {
-        if self.mode != Mode::Up || !matches!(next_state, NextState::StartRequested { .. }) {
+        let NextState::StartRequested { reason } = next_state else { return false };
+        if self.mode != Mode::Up {
             return false;
         }
         let Some(service) = self.services.get_mut(id).filter(|service| service.can_start_first()) else { return false };
@@ -34,6 +35,7 @@ impl Supervisor {
         }));
         // Its tree is the previous one's from here on.
         service.outstanding = Outstanding::Nothing;
+        service.replacement_reason = Some(reason.clone());
         service.phase = Phase::Stopped { reason: None };
         self.overlapping.insert(id.clone());
         self.start(id, out);

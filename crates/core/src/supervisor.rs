@@ -210,20 +210,26 @@ impl Supervisor {
     /// Publishes one service's change, if it is one.
     pub(super) fn publish_service(&mut self, id: &ServiceId, shown: (State, devrun_model::Health), out: &mut Vec<Action>) {
         if self.services.get(id).is_some_and(|service| service.published != shown) {
-            self.publish_state(id, shown, out);
+            self.publish_state(id, shown, None, out);
         }
     }
 
     /// Publishes that another process of a service is shown from now on, in the same state.
     pub(super) fn publish_replacement(&mut self, id: &ServiceId, out: &mut Vec<Action>) {
-        if let Some(shown) = self.services.get(id).map(|service| service.displayed_state(false)) {
-            self.publish_state(id, shown, out);
-        }
+        let Some(service) = self.services.get_mut(id) else { return };
+        let (shown, reason) = (service.displayed_state(false), service.replacement_reason.take());
+        self.publish_state(id, shown, reason, out);
     }
 
-    fn publish_state(&mut self, id: &ServiceId, shown: (State, devrun_model::Health), out: &mut Vec<Action>) {
+    fn publish_state(
+        &mut self,
+        id: &ServiceId,
+        shown: (State, devrun_model::Health),
+        why: Option<String>,
+        out: &mut Vec<Action>,
+    ) {
         let Some(service) = self.services.get(id) else { return };
-        let reason = self.reason_of(id, service);
+        let reason = why.or_else(|| self.reason_of(id, service));
         let Some(service) = self.services.get_mut(id) else { return };
         let from = service.published.0;
         service.published = shown;
@@ -232,12 +238,14 @@ impl Supervisor {
         out.push(Action::Notify(StateChange {
             ts: String::new(),
             seq: 0,
+            name: id.to_string(),
             service: service.spec.service.as_str().to_owned(),
             replica: service.spec.replica,
             from,
             to: shown.0,
             health: shown.1,
             reason,
+            help: service.failure().and_then(|failure| failure.help.clone()),
             pid: service.pid(),
             exit_code: exit.and_then(|status| match status {
                 devrun_model::keeper::ExitStatus::Code(code) => Some(code),

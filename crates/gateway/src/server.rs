@@ -1,7 +1,7 @@
 //! Connections: accepted, limited, and ended in order.
 //!
 //! A connection that has not sent a whole head in time is closed: the parser's own time-out counts once it knows the version,
-//! ours before that.
+//! ours before that. Of those that wait for a request the oldest gives way when there are too many, or no descriptor is left.
 //!
 //! At the end a connection without a request is not closed at once: its next request may be on its way already, and would be
 //! lost. It is answered, and closed by that answer.
@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use devrun_connections::{ClientConnection, ClientConnections, HeldBody};
 use http::{StatusCode, Version};
-use http_body_util::Either;
+use http_body_util::{BodyExt as _, Either};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -30,11 +31,13 @@ use super::request_check::TwoFramings;
 pub(crate) struct ConnectionLimits {
     /// For a whole request head; also how long an idle connection is kept.
     pub head_timeout: Duration,
+    /// Connections without a request at a time.
+    pub most_waiting: usize,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { head_timeout: Duration::from_secs(30) }
+        Self { head_timeout: Duration::from_secs(30), most_waiting: 4096 }
     }
 }
 
@@ -100,6 +103,7 @@ pub(crate) async fn serve_with(
     // The open connections are its receivers.
     let ending = watch::Sender::new(());
     let builder = Arc::new(builder(limits));
+    let connections = ClientConnections::new(limits.most_waiting);
     tokio::pin!(ended);
     loop {
         let accepted = tokio::select! {
@@ -109,10 +113,19 @@ pub(crate) async fn serve_with(
         match accepted {
             Ok((stream, _)) => {
                 let (builder, gateway, ending) = (Arc::clone(&builder), Arc::clone(&gateway), ending.subscribe());
-                tokio::spawn(async move { serve_connection(&builder, stream, gateway, ending, limits).await });
+                let connection = connections.open();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = serve_connection(&builder, stream, gateway, ending, limits, Arc::clone(&connection)) => {}
+                        () = connection.closing() => {}
+                    }
+                });
             }
             // Out of descriptors, most likely: the backlog keeps callers waiting meanwhile.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) => {
+                connections.close_oldest();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     }
     drop(listener);
@@ -157,6 +170,7 @@ async fn serve_connection(
     gateway: Arc<Gateway>,
     ending: watch::Receiver<()>,
     limits: ConnectionLimits,
+    place: Arc<ClientConnection>,
 ) {
     let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Without it small responses wait for an acknowledgement; a connection that has ended already shows by itself.
@@ -165,7 +179,7 @@ async fn serve_connection(
     let is_local = address.is_loopback() || address == local.ip().to_canonical();
     let peer = Peer { address, is_local, is_secure: false };
     let Some(tls) = gateway.tls().cloned() else {
-        return serve_requests(builder, stream, peer, gateway, ending, limits).await;
+        return serve_requests(builder, stream, peer, gateway, ending, limits, place).await;
     };
     let handshake = async {
         // A record of TLS begins with its type (RFC 8446, 5.1); what begins otherwise is answered as HTTP.
@@ -178,9 +192,9 @@ async fn serve_connection(
     match tokio::time::timeout(limits.head_timeout, handshake).await {
         Ok(Ok(Either::Left(stream))) => {
             let peer = Peer { is_secure: true, ..peer };
-            serve_requests(builder, stream, peer, gateway, ending, limits).await;
+            serve_requests(builder, stream, peer, gateway, ending, limits, place).await;
         }
-        Ok(Ok(Either::Right(stream))) => serve_requests(builder, stream, peer, gateway, ending, limits).await,
+        Ok(Ok(Either::Right(stream))) => serve_requests(builder, stream, peer, gateway, ending, limits, place).await,
         // An alert was sent, or the client sends nothing.
         Ok(Err(_)) | Err(_) => {}
     }
@@ -193,6 +207,7 @@ async fn serve_requests(
     gateway: Arc<Gateway>,
     mut ending: watch::Receiver<()>,
     limits: ConnectionLimits,
+    place: Arc<ClientConnection>,
 ) {
     let requests = Arc::<Requests>::default();
     let begun = Arc::clone(&requests);
@@ -200,6 +215,7 @@ async fn serve_requests(
     let watched = WatchedStream::new(stream, Arc::clone(&watch));
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         let (gateway, active, watch) = (Arc::clone(&gateway), begun.begin(), Arc::clone(&watch));
+        let in_progress = place.begin();
         let is_http1 = request.version() <= Version::HTTP_11;
         if is_http1 && watch.take_both() {
             request.extensions_mut().insert(TwoFramings);
@@ -210,7 +226,8 @@ async fn serve_requests(
                 watch.expect_head();
             }
             drop(active);
-            Ok::<_, Infallible>(response)
+            // Of a stream, until its end.
+            Ok::<_, Infallible>(response.map(|body| HeldBody::new(body, in_progress).boxed_unsync()))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(watched), service).into_owned();

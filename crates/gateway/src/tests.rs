@@ -177,7 +177,8 @@ async fn http2_in_front_of_http1() {
 #[tokio::test]
 async fn a_connection_without_a_whole_head_is_closed() {
     let upstream = service(|_| async { text("ok") }).await;
-    let address = gateway(&[upstream], ConnectionLimits { head_timeout: Duration::from_millis(300) }).await;
+    let address =
+        gateway(&[upstream], ConnectionLimits { head_timeout: Duration::from_millis(300), ..ConnectionLimits::default() }).await;
     for sent in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTT"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
@@ -185,6 +186,51 @@ async fn a_connection_without_a_whole_head_is_closed() {
         let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
         assert!(closed.is_ok(), "{sent:?} is kept");
     }
+}
+
+/// Those that wait give way to newer ones; one whose response is still being sent does not wait.
+#[tokio::test]
+async fn connections_that_send_nothing_keep_no_one_out() {
+    let upstream = service(|request: Request<Incoming>| async move {
+        if request.uri() != "/stream" {
+            return text("ok");
+        }
+        // The first piece now, the next one never.
+        let pieces = futures_util::stream::iter([Ok(Frame::data(Bytes::from("first\n")))]);
+        let pieces = futures_util::StreamExt::chain(pieces, futures_util::stream::pending());
+        Response::new(StreamBody::new(pieces).boxed_unsync())
+    })
+    .await;
+    let limits = ConnectionLimits { head_timeout: PATIENCE, most_waiting: 8 };
+    let address = gateway(&[upstream], limits).await;
+    let mut streaming = TcpStream::connect(address).await.unwrap();
+    streaming.write_all(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut begun = Vec::new();
+    while !String::from_utf8_lossy(&begun).contains("first") {
+        assert_ne!(streaming.read_buf(&mut begun).await.unwrap(), 0);
+    }
+    let mut idle = Vec::new();
+    for number in 0..40 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if number % 2 == 1 {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+        }
+        idle.push(stream);
+    }
+    let mut asking = TcpStream::connect(address).await.unwrap();
+    asking.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, asking.read_to_string(&mut answer)).await.expect("in time").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // The oldest ones are closed, long before their time is over.
+    for stream in idle.iter_mut().take(30) {
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "it is kept");
+    }
+    let mut rest = [0; 1];
+    let more = tokio::time::timeout(Duration::from_millis(100), streaming.read(&mut rest)).await;
+    assert!(more.is_err(), "the stream was cut: {more:?}");
 }
 
 /// A body whose client has stopped sending is given up; one that the service is slow to read is not, nor is a gRPC stream.

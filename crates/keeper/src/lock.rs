@@ -107,12 +107,17 @@ impl AsFd for InstanceLock {
     }
 }
 
-fn unusable(path: &Path, error: &io::Error) -> Failure {
+/// A lock file that cannot be used, with what to type.
+#[must_use]
+pub fn unusable(path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::new(FailureKind::Config, format!("cannot use the lock {}: {error}", path.display()));
     match error.kind() {
         io::ErrorKind::InvalidInput => {
-            failure.help(format!("something else has its name; remove it: rm -r '{}'", path.display()))
+            // Of a link only the link is removed.
+            let is_directory = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+            failure.help(format!("rm{} '{}'", if is_directory { " -r" } else { "" }, path.display()))
         }
+        io::ErrorKind::PermissionDenied => failure.help("run devrun as the user who started the stack"),
         _ => failure.help(crate::file_size_limit::write_error_help(error)),
     }
 }
@@ -203,7 +208,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
-        assert!(matches!(InstanceLock::take(&path), Err(InstanceLockError::Failed(_))));
+        let Err(InstanceLockError::Failed(failure)) = InstanceLock::take(&path) else { panic!("it was followed") };
+        assert_eq!(failure.help, Some(format!("rm '{}'", path.display())));
         assert!(!folder.path().join("elsewhere").exists());
     }
 }

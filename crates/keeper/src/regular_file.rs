@@ -24,6 +24,40 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Opens a file below a directory of ours for reading. Neither that directory nor one on the way to the file is a link either.
+///
+/// # Errors
+/// As [`open()`].
+pub fn open_below(top: &Path, path: &Path) -> io::Result<File> {
+    check_directories(top, path)?;
+    open(path)
+}
+
+/// Reads a whole file below a directory of ours.
+///
+/// # Errors
+/// As [`open()`].
+pub fn read_below(top: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_below(top, path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Checks the directories of a file, from `top` on.
+///
+/// # Errors
+/// As the system says; `InvalidInput`, with its path, for one that is a link or no directory.
+pub fn check_directories(top: &Path, path: &Path) -> io::Result<()> {
+    for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(top)) {
+        let meta = std::fs::symlink_metadata(folder)?;
+        if !meta.is_dir() {
+            let what = if meta.is_symlink() { "a link" } else { "not a directory" };
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is {what}", folder.display())));
+        }
+    }
+    Ok(())
+}
+
 /// Opens a file of the user for reading, also through links.
 ///
 /// # Errors
@@ -99,5 +133,22 @@ mod tests {
         std::os::unix::fs::symlink("file", place("link")).unwrap();
         assert!(read(&place("link")).is_err());
         assert_eq!(read_linked(&place("link")).unwrap(), b"text");
+    }
+
+    #[test]
+    fn a_directory_that_is_a_link_is_not_entered() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(place("logs/web")).unwrap();
+        std::fs::write(place("logs/web/file"), "text").unwrap();
+        assert_eq!(read_below(&place("logs"), &place("logs/web/file")).unwrap(), b"text");
+        std::os::unix::fs::symlink("logs", place("top")).unwrap();
+        std::os::unix::fs::symlink("web", place("logs/link")).unwrap();
+        for (top, file) in [("top", "top/web/file"), ("logs", "logs/link/file")] {
+            let error = read_below(&place(top), &place(file)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().ends_with("is a link"), "{error}");
+        }
+        assert_eq!(read_below(&place("logs"), &place("logs/none/file")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

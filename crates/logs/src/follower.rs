@@ -51,7 +51,7 @@ impl LogFollower {
         if self.at.contains_key(id) {
             return;
         }
-        let held = regular_file::open(&path(&self.folder, id)).ok();
+        let held = regular_file::open_below(&self.folder, &path(&self.folder, id)).ok();
         let end = held.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         self.at.insert(id.clone(), FilePosition { held, offset: if from_end { end } else { 0 }, unfinished: None });
     }

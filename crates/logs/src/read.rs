@@ -14,7 +14,7 @@ use devrun_model::ServiceId;
 
 use super::index::{IndexRecord, LogIndex};
 use super::line_reader::{ENVELOPE, LINE, LineReader, LogLine, WINDOW, finished};
-use super::rotating_log_file::generations;
+use super::rotating_log_file::{generations, path};
 
 /// Which lines.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,18 @@ pub struct LogQuery {
 const WINDOWS: usize = 32 * 1024 * 1024;
 /// The smallest window.
 const SMALLEST: usize = 16 * 1024;
+
+/// Whether logs may be read from a directory. One that is not there yet has none.
+///
+/// # Errors
+/// `InvalidInput` when it is a link, which a checkout can bring, or no directory.
+pub fn check_directory(folder: &Path) -> io::Result<()> {
+    may_be_absent(regular_file::check_directories(folder, &folder.join("log")))
+}
+
+fn may_be_absent(checked: io::Result<()>) -> io::Result<()> {
+    checked.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
 
 /// The lines of one service, oldest first.
 ///
@@ -128,6 +140,7 @@ impl LineFilter {
 
 impl LogLines {
     fn new(folder: &Path, id: &ServiceId, query: &LogQuery, window: usize) -> io::Result<Self> {
+        may_be_absent(regular_file::check_directories(folder, &path(folder, id)))?;
         let mut filter = LineFilter { generation: None, since: query.since, until: query.until };
         let mut files = VecDeque::new();
         let wanted = if query.previous { previous(folder, id).map(Some) } else { Some(query.generation) };

@@ -405,6 +405,10 @@ fn last_generation(index: &Path) -> Option<u32> {
 pub fn generations(folder: &Path, id: &ServiceId) -> Vec<(PathBuf, PathBuf)> {
     let name = id.as_str();
     let mut found = Vec::new();
+    // What a link leads to is not ours, and may be anything.
+    if regular_file::check_directories(folder, &path(folder, id)).is_err() {
+        return found;
+    }
     for number in 0.. {
         let log = numbered(folder, name, "log", number);
         let Ok(meta) = fs::metadata(&log) else { break };

@@ -28,6 +28,7 @@ pub mod mask;
 pub mod name;
 pub mod os_text;
 pub mod paths;
+pub mod pattern_error;
 pub mod percent;
 pub mod phase;
 pub mod plan;

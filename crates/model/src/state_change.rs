@@ -11,6 +11,9 @@ pub struct StateChange {
     pub ts: String,
     /// Counts from 1 over the life of one supervisor; filled in by the engine.
     pub seq: u64,
+    /// `api`, or `api.2`, as `ps` shows it.
+    #[serde(default)]
+    pub name: String,
     /// The procfile's name.
     pub service: String,
     /// From 1.
@@ -23,8 +26,23 @@ pub struct StateChange {
     pub health: Health,
     /// Why.
     pub reason: Option<String>,
+    /// What to type or change, where the change is a failure.
+    #[serde(default)]
+    pub help: Option<String>,
     /// The leader's pid, where there is one.
     pub pid: Option<i32>,
     /// The exit code, where the change is an exit.
     pub exit_code: Option<i32>,
+}
+
+impl StateChange {
+    /// The copy's name. An event of a version that did not write it down yet is called by its number.
+    #[must_use]
+    pub fn copy_name(&self) -> String {
+        match (self.name.as_str(), self.replica) {
+            ("", 2..) => format!("{}.{}", self.service, self.replica),
+            ("", _) => self.service.clone(),
+            (name, _) => name.to_owned(),
+        }
+    }
 }

@@ -10,6 +10,8 @@ use crate::{Health, Kind, Plan, ServiceId, ServiceStatus, Snapshot, State, State
 
 /// Restarts that are named at most.
 const RESTARTS: usize = 5;
+/// The reason of a stop by `devrun stop`.
+const BY_HAND: &str = "by hand";
 /// The end of the reason of a restart by `watch`.
 const CHANGED: &str = " changed";
 
@@ -24,8 +26,8 @@ pub struct WhyFacts<'a> {
     pub plan: Option<&'a Plan>,
     /// Every state change that is kept, oldest first.
     pub events: &'a [StateChange],
-    /// The last answer of the service's probe.
-    pub last_answer: Option<&'a str>,
+    /// The last answers of probes, by copy.
+    pub last_answers: &'a BTreeMap<String, String>,
 }
 
 /// Why a service is in its state.
@@ -55,8 +57,11 @@ pub struct Explanation {
     pub restarts: u32,
     /// The last restarts, oldest first.
     pub history: Vec<RestartRecord>,
-    /// A command that shows more or changes it.
+    /// A command that shows more or changes it; of a failure, what its start has shown.
     pub help: Option<String>,
+    /// The other copies, where a service was asked for that has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<Explanation>,
 }
 
 /// A service on the way to the root.
@@ -70,7 +75,7 @@ pub struct Cause {
     pub text: String,
 }
 
-/// One end or restart that was not asked for by hand.
+/// One end or restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestartRecord {
     /// When (RFC 3339, UTC).
@@ -79,17 +84,43 @@ pub struct RestartRecord {
     pub reason: String,
 }
 
-/// Explains the state of a service. `None`: there is none of that name.
+/// Explains the state of a service. Of one with several copies, the one that needs attention first, with the others. `None`: there
+/// is none of that name.
 #[must_use]
 pub fn explain(name: &str, facts: &WhyFacts<'_>) -> Option<Explanation> {
     let services = &facts.snapshot.services;
-    let status = services.iter().find(|one| one.name == name).or_else(|| services.iter().find(|one| one.service == name))?;
+    if let Some(copy) = services.iter().find(|one| one.name == name) {
+        return Some(explain_copy(copy, facts));
+    }
+    let mut copies: Vec<&ServiceStatus> = services.iter().filter(|one| one.service == name).collect();
+    copies.sort_by_key(|one| (trouble(one), one.replica));
+    let mut found = copies.into_iter().map(|one| explain_copy(one, facts));
+    let first = found.next()?;
+    Some(Explanation { copies: found.collect(), ..first })
+}
+
+/// What needs attention first has the lowest.
+fn trouble(status: &ServiceStatus) -> u8 {
+    match status.state {
+        State::Failed => 0,
+        State::BackingOff => 1,
+        State::Running if status.health == Health::Unhealthy => 2,
+        State::Blocked => 3,
+        State::Waiting | State::Fetching | State::Initialising | State::Starting => 4,
+        State::Running if status.health == Health::Starting => 4,
+        State::Stopping | State::Stopped | State::Skipped => 5,
+        State::Running | State::Asleep | State::Completed => 6,
+    }
+}
+
+fn explain_copy(status: &ServiceStatus, facts: &WhyFacts<'_>) -> Explanation {
     let mut causes = Vec::new();
     chain(status, facts, &mut BTreeSet::new(), &mut causes);
     let summary = summary(status, facts);
-    let history = restarts(status, facts.events);
-    let help = help(status, facts, &causes);
-    Some(Explanation {
+    let mut history = history(status, facts.events);
+    let help = help(status, facts, &causes, &history);
+    history.drain(..history.len().saturating_sub(RESTARTS));
+    Explanation {
         name: status.name.clone(),
         service: status.service.clone(),
         replica: status.replica,
@@ -97,25 +128,25 @@ pub fn explain(name: &str, facts: &WhyFacts<'_>) -> Option<Explanation> {
         health: status.health,
         summary,
         causes,
-        last_answer: facts.last_answer.map(str::to_owned),
+        last_answer: facts.last_answers.get(&status.name).cloned(),
         exit_code: status.exit_code,
         signal: status.signal.clone(),
         restarts: status.restarts,
-        history,
+        history: history.into_iter().map(|entry| RestartRecord { ts: entry.event.ts.clone(), reason: entry.reason }).collect(),
         help,
-    })
+        copies: Vec::new(),
+    }
 }
 
 fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
     let name = &status.name;
     let reason = status.reason.as_deref().filter(|reason| !reason.is_empty());
     let because = |text: String| reason.map_or_else(|| text.clone(), |reason| format!("{text}: {reason}"));
-    let answer = facts.last_answer.map(|answer| format!(" (last answer: {answer})")).unwrap_or_default();
+    let answer = facts.last_answers.get(name).map(|answer| format!(" (last answer: {answer})")).unwrap_or_default();
     if facts.snapshot.supervisor_pid.is_none() {
         return match status.state {
-            State::Failed | State::Blocked => {
-                because(format!("{name} is not running: the stack is down; it had {}", status.state))
-            }
+            State::Failed => because(format!("{name} is not running: the stack is down; it had failed")),
+            State::Blocked => because(format!("{name} is not running: the stack is down; it could not start")),
             _ => format!("{name} is not running: the stack is down"),
         };
     }
@@ -138,7 +169,9 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
             format!("{name} is running and not ready: its probe has not passed{answer}")
         }
         State::Running if status.restarts > 0 => {
-            let last = restarts(status, facts.events).pop().map(|last| format!(": {}", last.reason)).unwrap_or_default();
+            let history = history(status, facts.events);
+            let last = history.iter().rfind(|entry| entry.event.to == State::BackingOff);
+            let last = last.map(|entry| format!(": {}", entry.reason)).unwrap_or_default();
             let times = if status.restarts == 1 { "once".to_owned() } else { format!("{} times", status.restarts) };
             format!("{name} is running and was restarted {times}{last}")
         }
@@ -195,29 +228,52 @@ fn chain(status: &ServiceStatus, facts: &WhyFacts<'_>, seen: &mut BTreeSet<Strin
         below.extend(spec.depends_on.iter().filter(|edge| edge.required).filter_map(|edge| find(edge.on.as_str())).filter(stuck));
     }
     for one in below {
-        let text = summary(one, &WhyFacts { last_answer: None, ..*facts });
+        let text = summary(one, &WhyFacts { last_answers: &BTreeMap::new(), ..*facts });
         causes.push(Cause { service: one.name.clone(), state: one.state, text });
         chain(one, facts, seen, causes);
     }
 }
 
-fn restarts(status: &ServiceStatus, events: &[StateChange]) -> Vec<RestartRecord> {
-    let ours = events.iter().filter(|event| event.service == status.service && event.replica == status.replica);
-    let mut found: Vec<RestartRecord> = ours
-        .filter(|event| {
-            event.to == State::BackingOff || event.to == State::Failed && event.from != State::Failed || is_file_restart(event)
-        })
-        .map(|event| RestartRecord {
-            ts: event.ts.clone(),
-            reason: match (&event.reason, event.exit_code) {
-                (Some(reason), _) if !reason.is_empty() => reason.clone(),
-                (_, Some(code)) => format!("exited with code {code}"),
-                _ => "ended".to_owned(),
+/// An end or a restart of one copy.
+struct HistoryEntry<'a> {
+    event: &'a StateChange,
+    reason: String,
+}
+
+/// The ends and restarts of a copy, oldest first. A stop counts with the reason that it was asked for; one of the whole stack has
+/// none.
+fn history<'a>(status: &ServiceStatus, events: &'a [StateChange]) -> Vec<HistoryEntry<'a>> {
+    let mut found: Vec<HistoryEntry<'a>> = Vec::new();
+    let mut pid = None;
+    for event in events.iter().filter(|event| event.service == status.service && event.replica == status.replica) {
+        let reason = event.reason.as_deref().filter(|reason| !reason.is_empty());
+        let is_replaced = event.from == State::Running && event.to == State::Running && pid.is_some() && event.pid != pid;
+        pid = event.pid;
+        let reason = match (event.to, reason) {
+            (State::Stopping, Some(BY_HAND)) if event.from != State::Stopping => format!("stopped {BY_HAND}"),
+            (State::Stopping, Some(reason)) if event.from != State::Stopping => reason.to_owned(),
+            (State::Running, Some(reason)) if is_replaced => reason.to_owned(),
+            (State::Running, None) if is_replaced => "restart".to_owned(),
+            (State::BackingOff, _) | (State::Failed, _) if event.from != State::Failed => match (reason, event.exit_code) {
+                (Some(reason), _) => reason.to_owned(),
+                (None, Some(code)) => format!("exited with code {code}"),
+                (None, None) => "ended".to_owned(),
             },
-        })
-        .collect();
-    let extra = found.len().saturating_sub(RESTARTS);
-    found.drain(..extra);
+            (State::Completed | State::Asleep, _) => String::new(),
+            _ => continue,
+        };
+        // The way there was no stop that somebody asked for.
+        if event.to != State::Stopping
+            && event.from == State::Stopping
+            && let Some(last) = found.last().filter(|last| last.event.to == State::Stopping)
+            && (last.event.reason == event.reason || event.to == State::Asleep)
+        {
+            found.pop();
+        }
+        if !reason.is_empty() {
+            found.push(HistoryEntry { event, reason });
+        }
+    }
     found
 }
 
@@ -234,16 +290,22 @@ pub fn is_file_restart(event: &StateChange) -> bool {
     event.to == State::Stopping && event.from != State::Stopping && reason.ends_with(CHANGED)
 }
 
-fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause]) -> Option<String> {
+fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause], history: &[HistoryEntry<'_>]) -> Option<String> {
+    // As the start has shown it.
+    let last = history.last().filter(|entry| status.state == State::Failed && entry.event.to == State::Failed);
+    let of_failure = last.and_then(|entry| entry.event.help.as_deref());
     if facts.snapshot.supervisor_pid.is_none() {
-        return Some(match status.state {
-            State::Failed => format!("devrun logs {}; devrun up -d", status.name),
+        return Some(match (status.state, of_failure) {
+            (State::Failed, Some(help)) if help.contains("devrun up") => help.to_owned(),
+            (State::Failed, Some(help)) => format!("{help}; devrun up -d"),
+            (State::Failed, None) => format!("devrun logs {}; devrun up -d", status.name),
             _ => "devrun up -d".to_owned(),
         });
     }
     let root = causes.last().map_or(status.name.as_str(), |cause| cause.service.as_str());
     match status.state {
         State::Waiting | State::Blocked if root != status.name => Some(format!("devrun why {root}; devrun logs -n 50 {root}")),
+        State::Failed if of_failure.is_some() => of_failure.map(str::to_owned),
         State::Failed | State::BackingOff => Some(format!("devrun logs -n 50 {}", status.name)),
         State::Stopped | State::Skipped | State::Asleep => Some(format!("devrun start {}", status.name)),
         State::Running | State::Starting if status.health != Health::Healthy && status.health != Health::None => {
@@ -258,6 +320,12 @@ impl Explanation {
     /// The explanation as lines for people, who are shown times in their own way.
     #[must_use]
     pub fn lines(&self, time: impl Fn(&str) -> String) -> Vec<String> {
+        let mut copies: Vec<&Self> = std::iter::once(self).chain(&self.copies).collect();
+        copies.sort_by_key(|copy| copy.replica);
+        copies.into_iter().flat_map(|copy| copy.lines_of_copy(&time)).collect()
+    }
+
+    fn lines_of_copy(&self, time: impl Fn(&str) -> String) -> Vec<String> {
         let mut lines = vec![self.summary.clone()];
         lines.extend(self.causes.iter().map(|cause| format!("  because {}", cause.text)));
         if let Some(answer) = &self.last_answer {
@@ -363,7 +431,8 @@ mod tests {
         }
         let plan = plan();
         let snapshot = snapshot(services);
-        let facts = WhyFacts { snapshot: &snapshot, waiting: &map, plan: Some(&plan), events, last_answer: answer };
+        let last_answers = answer.map(|answer| (name.to_owned(), answer.to_owned())).into_iter().collect();
+        let facts = WhyFacts { snapshot: &snapshot, waiting: &map, plan: Some(&plan), events, last_answers: &last_answers };
         explain(name, &facts).unwrap()
     }
 
@@ -420,29 +489,38 @@ mod tests {
         );
     }
 
-    #[test]
-    fn restarts_are_named_with_their_reasons_and_a_circle_ends() {
-        let event = |ts: &str, to: State, reason: &str| StateChange {
+    fn event(ts: &str, from: State, to: State, reason: Option<&str>) -> StateChange {
+        StateChange {
             ts: ts.to_owned(),
             seq: 1,
+            name: "api".to_owned(),
             service: "api".to_owned(),
             replica: 1,
-            from: State::Running,
+            from,
             to,
             health: Health::None,
-            reason: Some(reason.to_owned()),
+            reason: reason.map(str::to_owned),
+            help: (to == State::Failed).then(|| "install it".to_owned()),
             pid: None,
-            exit_code: Some(1),
-        };
+            exit_code: None,
+        }
+    }
+
+    #[test]
+    fn restarts_are_named_with_their_reasons_and_a_circle_ends() {
         let mut api = status("api", State::Running, Health::Healthy, None);
         api.restarts = 7;
-        let events: Vec<_> =
-            (0..7).map(|number| event(&format!("T{number}"), State::BackingOff, &format!("exit {number}"))).collect();
+        let mut events: Vec<_> = (0..7)
+            .map(|number| {
+                event(&format!("T{number}"), State::Running, State::BackingOff, Some(format!("exit {number}").as_str()))
+            })
+            .collect();
+        events.push(event("T7", State::Running, State::Stopping, Some("restart by hand")));
         let found = asked("api", vec![api], &[], &events, None);
         assert_eq!(found.summary, "api is running and was restarted 7 times: exit 6");
         assert_eq!(found.history.len(), RESTARTS);
         assert_eq!(found.help.as_deref(), Some("devrun logs --previous -n 50 api"));
-        assert_eq!(found.lines(str::to_owned).last().unwrap(), "    T6  exit 6");
+        assert_eq!(found.lines(str::to_owned).last().unwrap(), "    T7  restart by hand");
 
         let services = vec![status("api", State::Waiting, Health::None, None), status("db", State::Waiting, Health::None, None)];
         let circle = asked("api", services, &[("api", "db"), ("db", "api")], &[], None);
@@ -450,37 +528,80 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_by_a_changed_file_is_named_and_one_by_hand_is_not() {
-        let event = |from: State, to: State, reason: &str| StateChange {
-            ts: "T".to_owned(),
-            seq: 1,
+    fn every_restart_is_named_whatever_its_reason_was_and_only_once() {
+        use State::{Asleep, BackingOff, Completed, Failed, Running, Starting, Stopped, Stopping};
+        let changed = file_changed("src/app.py");
+        let mut events: Vec<StateChange> = [
+            (Running, Stopping, Some("restart by hand")),
+            (Running, Stopping, Some("changed: env X")),
+            (Running, Stopping, Some("restart of db")),
+            (Running, Stopping, Some(changed.as_str())),
+            (Running, Stopping, Some("503")),
+            (Stopping, BackingOff, Some("503")),
+            (Running, Stopping, Some("exit 3")),
+            (Stopping, Failed, Some("exit 3")),
+            (Starting, Stopping, Some("done")),
+            (Stopping, Completed, Some("done")),
+            (Running, Stopping, Some("no connections")),
+            (Stopping, Asleep, Some("starts with its first connection")),
+            (Running, Stopping, Some("by hand")),
+            (Stopping, Stopped, Some("by hand")),
+            // The stop of the whole stack.
+            (Running, Stopping, None),
+            (Stopping, Stopped, None),
+        ]
+        .into_iter()
+        .map(|(from, to, reason)| event("T", from, to, reason))
+        .collect();
+        let status = status("api", Running, Health::Healthy, None);
+        let named: Vec<String> = history(&status, &events).into_iter().map(|entry| entry.reason).collect();
+        let expected =
+            ["restart by hand", "changed: env X", "restart of db", "src/app.py changed", "503", "exit 3", "stopped by hand"];
+        assert_eq!(named, expected);
+        // One process in the place of another, with both running.
+        events.clear();
+        for (pid, reason) in [(Some(1), None), (Some(1), Some("503")), (Some(2), Some("changed: env X"))] {
+            events.push(StateChange { pid, ..event("T", Running, Running, reason) });
+        }
+        let named: Vec<String> = history(&status, &events).into_iter().map(|entry| entry.reason).collect();
+        assert_eq!(named, ["changed: env X"]);
+    }
+
+    #[test]
+    fn a_failure_is_shown_with_its_own_help() {
+        let failed = || vec![status("api", State::Failed, Health::None, Some("exit 3"))];
+        let events = [event("T", State::Stopping, State::Failed, Some("exit 3"))];
+        assert_eq!(asked("api", failed(), &[], &events, None).help.as_deref(), Some("install it"));
+        assert_eq!(asked("api", failed(), &[], &[], None).help.as_deref(), Some("devrun logs -n 50 api"));
+    }
+
+    #[test]
+    fn every_copy_is_looked_at_and_the_one_in_trouble_comes_first() {
+        let copy = |replica: u32, state: State| ServiceStatus {
+            name: format!("api.{replica}"),
             service: "api".to_owned(),
-            replica: 1,
-            from,
-            to,
-            health: Health::None,
-            reason: Some(reason.to_owned()),
-            pid: None,
-            exit_code: None,
+            replica,
+            ..status("api", state, Health::None, None)
         };
-        let events = [
-            event(State::Running, State::Stopping, "restart"),
-            event(State::Running, State::Stopping, "changed: env"),
-            event(State::Running, State::Stopping, &file_changed("src/app.py")),
-            event(State::Stopping, State::Stopped, &file_changed("src/app.py")),
-        ];
-        let found = asked("api", vec![status("api", State::Running, Health::Healthy, None)], &[], &events, None);
-        assert_eq!(found.summary, "api is running and ready");
-        assert_eq!(found.history, [RestartRecord { ts: "T".to_owned(), reason: "src/app.py changed".to_owned() }]);
+        let copies = || vec![copy(1, State::Running), copy(2, State::Stopped), copy(3, State::Failed)];
+        let found = asked("api", copies(), &[], &[], None);
+        assert_eq!(found.name, "api.3");
+        assert_eq!(found.copies.iter().map(|copy| copy.name.as_str()).collect::<Vec<_>>(), ["api.2", "api.1"]);
+        assert_eq!(found.lines(str::to_owned), ["api.1 is running", "api.2 is stopped", "api.3 failed"]);
+        let one = asked("api.2", copies(), &[], &[], None);
+        assert_eq!((one.name.as_str(), one.copies.len()), ("api.2", 0));
     }
 
     #[test]
     fn a_stack_that_is_down_says_so() {
-        let mut seen = snapshot(vec![status("api", State::Failed, Health::None, Some("exited with code 3"))]);
-        seen.supervisor_pid = None;
-        let facts = WhyFacts { snapshot: &seen, waiting: &BTreeMap::new(), plan: None, events: &[], last_answer: None };
-        let found = explain("api", &facts).unwrap();
-        assert_eq!(found.summary, "api is not running: the stack is down; it had failed: exited with code 3");
-        assert!(explain("nobody", &facts).is_none());
+        for (state, expected) in [(State::Failed, "it had failed"), (State::Blocked, "it could not start")] {
+            let mut seen = snapshot(vec![status("api", state, Health::None, Some("exited with code 3"))]);
+            seen.supervisor_pid = None;
+            let (waiting, last_answers) = (BTreeMap::new(), BTreeMap::new());
+            let facts = WhyFacts { snapshot: &seen, waiting: &waiting, plan: None, events: &[], last_answers: &last_answers };
+            let found = explain("api", &facts).unwrap();
+            assert_eq!(found.summary, format!("api is not running: the stack is down; {expected}: exited with code 3"));
+            assert!(explain("web", &facts).is_none());
+        }
     }
 }

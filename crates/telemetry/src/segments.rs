@@ -60,6 +60,10 @@ impl SegmentWriter {
         Ok(())
     }
 
+    fn named(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{number:08}.jsonl"))
+    }
+
     /// Opens the newest file, or its successor where it is full, and removes what is too old.
     fn next(&mut self) -> io::Result<(u64, File, u64)> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
@@ -68,7 +72,11 @@ impl SegmentWriter {
         if there.last().is_some_and(|(_, path)| fs::metadata(path).is_ok_and(|meta| meta.len() >= self.segment_bytes)) {
             number += 1;
         }
-        let path = self.dir.join(format!("{number:08}.jsonl"));
+        // What has the name and is no file of ours is left alone.
+        while fs::symlink_metadata(self.named(number)).is_ok_and(|meta| !meta.is_file()) {
+            number += 1;
+        }
+        let path = self.named(number);
         // O_APPEND, as `set_len` moves no position.
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         let size = file.metadata()?.len();
@@ -83,11 +91,19 @@ impl SegmentWriter {
     }
 }
 
-/// Number and path, the oldest first.
+/// Number and path, the oldest first. A link, which a checkout can bring, is none of them, and neither is what a linked directory has.
 fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
+    if !fs::symlink_metadata(dir)?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is a link", dir.display())));
+    }
     for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+        let entry = entry?;
+        // Of the entry itself; a FIFO would block whoever opens it.
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let path = entry.path();
         let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jsonl")?.parse().ok());
         found.extend(number.map(|number| (number, path)));
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use devrun_connections::{ActiveRequest, ClientConnection, ClientConnections};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -22,8 +23,8 @@ use super::decode::{Encoding, TelemetrySignal, decode};
 use super::otlp_messages::RpcStatus;
 use super::segments::SegmentWriter;
 
-/// Connections at once.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections that wait for a request, or for the rest of one, at once; the oldest gives way to a newer one.
+const MOST_WAITING: usize = 256;
 /// Requests that are read at once: each may take [`MAX_BODY`] bytes. Further ones are told to come again.
 const MAX_REQUESTS: usize = 16;
 /// Bytes of a body, also once it is unpacked.
@@ -45,20 +46,24 @@ type Refusal = (StatusCode, String);
 /// When the directory cannot be made.
 pub async fn serve(listener: TcpListener, dir: PathBuf, ended: impl Future<Output = ()>) -> std::io::Result<()> {
     let receiver = Arc::new(Receiver { writer: Mutex::new(SegmentWriter::new(&dir)?), requests: Semaphore::new(MAX_REQUESTS) });
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = ClientConnections::new(MOST_WAITING);
     let accepting = async {
         loop {
-            let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let receiver = Arc::clone(&receiver);
+                    let (receiver, connection) = (Arc::clone(&receiver), connections.open());
                     tokio::spawn(async move {
-                        serve_connection(stream, receiver).await;
-                        drop(place);
+                        tokio::select! {
+                            () = serve_connection(stream, receiver, Arc::clone(&connection)) => {}
+                            () = connection.closing() => {}
+                        }
                     });
                 }
                 // Out of descriptors, most likely: the backlog keeps senders waiting meanwhile.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(_) => {
+                    connections.close_oldest();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
         }
     };
@@ -69,10 +74,10 @@ pub async fn serve(listener: TcpListener, dir: PathBuf, ended: impl Future<Outpu
     Ok(())
 }
 
-async fn serve_connection(stream: TcpStream, receiver: Arc<Receiver>) {
+async fn serve_connection(stream: TcpStream, receiver: Arc<Receiver>, connection: Arc<ClientConnection>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let receiver = Arc::clone(&receiver);
-        async move { Ok::<_, Infallible>(answer(request, receiver).await) }
+        let (receiver, active) = (Arc::clone(&receiver), connection.begin());
+        async move { Ok::<_, Infallible>(answer(request, receiver, &active).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -83,9 +88,9 @@ async fn serve_connection(stream: TcpStream, receiver: Arc<Receiver>) {
     let _broken = connection.await;
 }
 
-async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>, active: &ActiveRequest) -> Response<Full<Bytes>> {
     let encoding = encoding(request.headers());
-    let result = take(request, encoding, receiver).await;
+    let result = take(request, encoding, receiver, active).await;
     let (status, reason) = match result {
         Ok(()) => (StatusCode::OK, String::new()),
         Err(refusal) => refusal,
@@ -117,7 +122,12 @@ fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     }
 }
 
-async fn take(request: Request<Incoming>, encoding: Option<Encoding>, receiver: Arc<Receiver>) -> Result<(), Refusal> {
+async fn take(
+    request: Request<Incoming>,
+    encoding: Option<Encoding>,
+    receiver: Arc<Receiver>,
+    active: &ActiveRequest,
+) -> Result<(), Refusal> {
     let refuse = |status: StatusCode, reason: &str| Err((status, reason.to_owned()));
     check_sender(request.headers())?;
     let signal = match request.uri().path() {
@@ -140,7 +150,8 @@ async fn take(request: Request<Incoming>, encoding: Option<Encoding>, receiver: 
     let Ok(_place) = receiver.requests.try_acquire() else {
         return refuse(StatusCode::TOO_MANY_REQUESTS, "too many requests at once");
     };
-    let body = match tokio::time::timeout(TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect()).await {
+    let read = tokio::time::timeout(TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect());
+    let body = match active.while_waiting(read).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
         Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come"),

@@ -1,4 +1,5 @@
-//! Connections and paths.
+//! Connections and paths. Every connection is accepted; of those that wait for a request, or for the rest of one, the oldest gives way
+//! when there are too many, so that clients that send nothing keep no one out.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use devrun_connections::{ActiveRequest, ClientConnection, ClientConnections, HeldBody};
 use futures_util::stream;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -25,10 +27,12 @@ use super::guard::{Access, Guard, WebRefusal};
 use super::metrics;
 use super::terminal::{self, TerminalMessage, Terminals};
 
-/// Connections at once; a page has at most six.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections that wait at once; a page has at most six.
+const MOST_WAITING: usize = 64;
+/// Requests in progress at once, streams of events among them.
+const MOST_ACTIVE: usize = 64;
 /// For a request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request head.
 const MAX_HEAD: usize = 32 * 1024;
 /// Bytes of a body.
@@ -75,33 +79,47 @@ struct Shared {
     guard: Guard,
     stack: Arc<dyn StackApi>,
     terminals: Arc<Terminals>,
+    requests: Semaphore,
 }
 
 /// Serves until it is dropped.
 pub async fn serve(server: WebServer, stack: Arc<dyn StackApi>) {
     let guard = Guard::new(server.port(), server.token.clone());
-    let shared = Arc::new(Shared { guard, stack, terminals: Arc::default() });
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let shared = Arc::new(Shared { guard, stack, terminals: Arc::default(), requests: Semaphore::new(MOST_ACTIVE) });
+    let connections = ClientConnections::new(MOST_WAITING);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match server.listener.accept().await {
             Ok((stream, _)) => {
-                let shared = Arc::clone(&shared);
+                let (shared, connection) = (Arc::clone(&shared), connections.open());
                 tokio::spawn(async move {
-                    serve_connection(stream, shared).await;
-                    drop(place);
+                    tokio::select! {
+                        () = serve_connection(stream, shared, Arc::clone(&connection)) => {}
+                        () = connection.closing() => {}
+                    }
                 });
             }
             // Out of descriptors, most likely: the backlog keeps callers waiting meanwhile.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) => {
+                connections.close_oldest();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, connection: Arc<ClientConnection>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(request, &shared).await) }
+        let (shared, active) = (Arc::clone(&shared), connection.begin());
+        async move {
+            let Ok(place) = shared.requests.try_acquire() else {
+                return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once"));
+            };
+            place.forget();
+            let place = RequestPlace { active, shared: Arc::clone(&shared) };
+            let response = answer(request, &shared, &place.active).await;
+            // It is in progress until its body has been taken, which of a stream is its end.
+            Ok::<_, Infallible>(response.map(|body| HeldBody::new(body, place).boxed_unsync()))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -112,9 +130,21 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let _broken = connection.await;
 }
 
-async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
+/// A request's place among those in progress, until it is dropped.
+struct RequestPlace {
+    active: ActiveRequest,
+    shared: Arc<Shared>,
+}
+
+impl Drop for RequestPlace {
+    fn drop(&mut self) {
+        self.shared.requests.add_permits(1);
+    }
+}
+
+async fn answer(request: Request<Incoming>, shared: &Shared, active: &ActiveRequest) -> Response<Body> {
     let head = request.method() == Method::HEAD;
-    let mut response = match route(request, shared).await {
+    let mut response = match route(request, shared, active).await {
         Ok(response) => response,
         Err(refusal) => plain(refusal.status, refusal.reason),
     };
@@ -139,8 +169,8 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, WebRefusal> {
-    let Shared { guard, stack, terminals } = shared;
+async fn route(request: Request<Incoming>, shared: &Shared, active: &ActiveRequest) -> Result<Response<Body>, WebRefusal> {
+    let Shared { guard, stack, terminals, .. } = shared;
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let target = parts.uri.path_and_query().map_or(path.as_str(), http::uri::PathAndQuery::as_str);
@@ -158,7 +188,7 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
     let query = parts.uri.query().unwrap_or_default();
     match path.as_str() {
         "/login" => {
-            let login: Login = json_body(body).await?;
+            let login: Login = json_body(body, active).await?;
             if !guard.is_token(&login.token) {
                 return Err(WebRefusal { status: StatusCode::UNAUTHORIZED, reason: "the token is wrong" });
             }
@@ -171,7 +201,7 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
             Ok(response)
         }
         "/api/act" => {
-            let act: ActRequest = json_body(body).await?;
+            let act: ActRequest = json_body(body, active).await?;
             let is_scale = act.action == StackAction::Scale;
             if is_scale != act.replicas.is_some() || is_scale && act.service.is_empty() {
                 return Err(WebRefusal {
@@ -182,7 +212,7 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
             Ok(json(stack.ask(ApiRequest::Act(act)).await))
         }
         "/api/keys" => {
-            let message: TerminalMessage = json_body(body).await?;
+            let message: TerminalMessage = json_body(body, active).await?;
             if !terminals.send(message).await {
                 return Err(WebRefusal { status: StatusCode::GONE, reason: "this terminal is closed" });
             }
@@ -235,9 +265,9 @@ struct Login {
     token: String,
 }
 
-async fn json_body<T: for<'a> Deserialize<'a>>(body: Incoming) -> Result<T, WebRefusal> {
+async fn json_body<T: for<'a> Deserialize<'a>>(body: Incoming, active: &ActiveRequest) -> Result<T, WebRefusal> {
     let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
-    let bytes = match read.await {
+    let bytes = match active.while_waiting(read).await {
         Ok(Ok(bytes)) => bytes.to_bytes(),
         Ok(Err(_)) => return Err(WebRefusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: "the body is too long" }),
         Err(_) => return Err(WebRefusal { status: StatusCode::REQUEST_TIMEOUT, reason: "the body did not come" }),

@@ -13,6 +13,7 @@ use devrun_runtime::engine::clock::stamp_of_micros;
 
 use super::log_digest::digest;
 use crate::app::log_pages::{self, PageLine};
+use crate::app::log_selection;
 use crate::app::observer::Observer;
 use crate::app::service_details;
 use crate::app::viewer_command::{self, CommandOutput};
@@ -170,6 +171,7 @@ impl AgentStack {
         let service = given.service.clone();
         let budget = given.budget.unwrap_or(BUDGET).min(MAX_BUDGET);
         let read = move || -> Result<(Vec<PageLine>, LogPositions), Failure> {
+            log_selection::check(&project)?;
             let folder = project.places.logs();
             let ids = log_pages::files_of(&project, &given.service);
             let filter = log_pages::pattern(&given.grep)?;

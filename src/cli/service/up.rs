@@ -33,6 +33,7 @@ use crate::app::pending_migrations;
 use crate::app::port_conflicts;
 use crate::app::profile_selection;
 use crate::app::project::TemporarySelection;
+use crate::app::project_ports;
 use crate::app::remembered_scale;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::shared_server::start;
@@ -186,6 +187,8 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         missing_files,
         offline,
         mirror,
+        ports_auto: args.ports.is_some(),
+        port_advice: args.port_advice(),
     };
     let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
@@ -290,6 +293,10 @@ struct Stack {
     missing_files: MissingFiles,
     offline: bool,
     mirror: Option<String>,
+    /// `--ports auto`.
+    ports_auto: bool,
+    /// What to type where a port is taken.
+    port_advice: String,
 }
 
 impl Stack {
@@ -330,7 +337,7 @@ impl Stack {
             say(format!("already running under supervisor {pid}; starting what is missing"));
         }
         let scope = start_scope::of(&self.plan, &self.targets, self.options.no_deps);
-        port_conflicts::free_beside(&self.plan, &scope, &status.snapshot).await?;
+        port_conflicts::free_beside(&self.plan, &scope, &status.snapshot, &self.port_advice).await?;
         self.find_files_and_programs(&scope).await?;
         let ids: Vec<ServiceId> = self.plan.services.keys().cloned().collect();
         let further = crate::app::log_selection::known(&self.project).into_iter().filter(|id| id.as_str().contains('/'));
@@ -338,6 +345,9 @@ impl Stack {
         let mut follower = LogFollower::new(&self.project.places.logs(), &followed);
         let mut view = self.view();
         let ours = token();
+        if self.ports_auto {
+            project_ports::keep_auto(&self.project.places)?;
+        }
         session.command(ours, self.up(true)).await?;
         if self.no_wait && !attach {
             while let Some(item) = session.next().await? {
@@ -483,7 +493,7 @@ impl Stack {
     /// kill from outside: `down --emergency` of another terminal, the out-of-memory killer.
     fn supervisor_lost(&self, when: &str) -> Failure {
         let log = self.project.places.supervisor_log();
-        let has_panicked = devrun_keeper::regular_file::read(&log).is_ok_and(|bytes| {
+        let has_panicked = devrun_keeper::regular_file::read_below(&self.project.places.logs(), &log).is_ok_and(|bytes| {
             let from = usize::try_from(self.log_length).unwrap_or(usize::MAX);
             String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).contains(exit_line::PANIC_ADVICE)
         });

@@ -67,8 +67,9 @@ pub fn run(globals: &Globals, args: &AnalyzeArgs, _term: Term) -> Result<i32, Fa
 
 /// The entries of a log and of its rotated predecessor; what is no entry is left out.
 fn lines<T: DeserializeOwned>(path: &Path) -> Vec<T> {
-    let mut bytes = regular_file::read(&path.with_extension("jsonl.1")).unwrap_or_default();
-    bytes.extend(regular_file::read(path).unwrap_or_default());
+    let read = |path: &Path| regular_file::read_below(path.parent().unwrap_or(path), path).unwrap_or_default();
+    let mut bytes = read(&path.with_extension("jsonl.1"));
+    bytes.extend(read(path));
     String::from_utf8_lossy(&bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
@@ -294,12 +295,14 @@ mod tests {
         StateChange {
             ts: devrun_runtime::engine::clock::stamp_of_micros(ms * 1000),
             seq: 0,
+            name: service.to_owned(),
             service: service.to_owned(),
             replica: 1,
             from,
             to,
             health: devrun_model::Health::None,
             reason: None,
+            help: None,
             pid,
             exit_code: None,
         }

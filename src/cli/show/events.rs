@@ -43,6 +43,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// `Config` when there is no project, `--since` is no time or `--tail` no number.
 pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
+    log_selection::check(&project)?;
     // Stamps have one form only, so their order is that of their text.
     let since = args.since.as_deref().map(crate::app::log_selection::moment).transpose()?.map(clock::stamp_of_micros);
     let mut reader = GrowingFile::new(&events_path(&project.places));
@@ -74,7 +75,7 @@ pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Fai
 }
 
 fn row(notice: &StateChange) -> String {
-    let name = if notice.replica > 1 { format!("{}.{}", notice.service, notice.replica) } else { notice.service.clone() };
+    let name = notice.copy_name();
     let mut text = format!("{}  {name:16} {} → {}", notice.ts, notice.from, notice.to);
     if notice.from == notice.to {
         text = format!("{}  {name:16} {} {}", notice.ts, notice.to, notice.health);

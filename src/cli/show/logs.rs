@@ -14,6 +14,7 @@ use crate::ui::term::Term;
 use devrun_logs::read::merged;
 use devrun_logs::{LogFollower, LogLine, LogQuery, visible_text};
 use devrun_model::exit;
+use devrun_model::pattern_error::pattern_error;
 use devrun_model::{Failure, FailureKind, ServiceId};
 
 use crate::app::load::{self};
@@ -71,6 +72,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
             .help("devrun logs --previous api"));
     }
     let bad = |what: String, help: &str| Failure::new(FailureKind::Config, what).help(help.to_owned());
+    log_selection::check(&project)?;
     let known = log_selection::known(&project);
     let ids: Vec<ServiceId> = if args.services.is_empty() {
         known.clone()
@@ -100,12 +102,10 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     let time = |text: &Option<String>| text.as_deref().map(log_selection::moment).transpose();
     let query =
         LogQuery { tail, since: time(&args.since)?, until: time(&args.until)?, previous: args.previous, generation: None };
-    let grep = args
-        .grep
-        .as_deref()
-        .map(Regex::new)
-        .transpose()
-        .map_err(|error| bad(format!("--grep: {error}"), "devrun logs --grep 'error|warn'"))?;
+    let grep =
+        args.grep.as_deref().map(Regex::new).transpose().map_err(|error| {
+            bad(format!("invalid --grep pattern: {}", pattern_error(&error)), "devrun logs --grep 'error|warn'")
+        })?;
     let style = Style {
         color: term.out_color && !args.no_color,
         terminal: std::io::stdout().is_terminal(),
@@ -120,8 +120,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     };
     // The ends are noted before the past is read: what comes in between is shown by the follower, and by it alone.
     let mut follower = args.follow.then(|| LogFollower::new(&project.places.logs(), &ids));
-    let unreadable =
-        |error: std::io::Error| bad(format!("the logs cannot be read: {error}"), "check the permissions of .devrun/logs");
+    let unreadable = |error: std::io::Error| log_selection::unreadable(&project, &error);
     let mut restarts = match args.no_prefix {
         // What is written on is the service's own output.
         true => VecDeque::new(),

@@ -70,9 +70,7 @@ pub fn run(globals: &Globals, args: &ReportArgs, _term: Term) -> Result<i32, Fai
     match &read {
         Ok(read) => {
             add("config.toml", crate::app::resolved_config::resolved(read, &[], false)?)?;
-            // A directory that a link leads to may hold anything of this user.
-            let are_ours = std::fs::symlink_metadata(project.places.logs()).is_ok_and(|meta| meta.is_dir());
-            for id in read.plan.services.keys().filter(|_| are_ours) {
+            for id in read.plan.services.keys() {
                 // A log that cannot be read leaves an empty file, which says as much.
                 add(&format!("logs/{id}.log"), last_lines(&project.places.logs(), id).unwrap_or_default())?;
             }
@@ -81,10 +79,7 @@ pub fn run(globals: &Globals, args: &ReportArgs, _term: Term) -> Result<i32, Fai
         }
         Err(failure) => add("config.txt", failure.to_string())?,
     }
-    let text = |path: PathBuf, lines| {
-        let is_ours = path.parent().is_some_and(|folder| std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()));
-        if is_ours { end_of(&path).map(|text| last(&text, lines)).unwrap_or_default() } else { String::new() }
-    };
+    let text = |path: PathBuf, lines| end_of(&path).map(|text| last(&text, lines)).unwrap_or_default();
     add("events.jsonl", text(state_files::events_path(&project.places), 2000))?;
     add("supervisor.log", text(project.places.supervisor_log(), LINES))?;
     add("doctor.json", serde_json::to_string_pretty(&crate::app::diagnosis::examine(globals)?).unwrap_or_default())?;
@@ -113,7 +108,7 @@ fn last_lines(logs: &Path, id: &ServiceId) -> std::io::Result<String> {
 
 /// The end of a text file.
 fn end_of(path: &Path) -> std::io::Result<String> {
-    let mut file = devrun_keeper::regular_file::open(path)?;
+    let mut file = devrun_keeper::regular_file::open_below(path.parent().unwrap_or(path), path)?;
     let skipped = file.metadata()?.len().saturating_sub(BYTES as u64);
     file.seek(SeekFrom::Start(skipped))?;
     let mut bytes = Vec::new();

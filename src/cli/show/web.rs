@@ -10,9 +10,11 @@ use clap::Args;
 
 use crate::ui::term::{Term, data, say};
 use devrun_model::{Failure, FailureKind};
+use devrun_runtime::ports::{self, PortConflict};
 use devrun_web::WebServer;
 
 use crate::app::observer::Observer;
+use crate::app::port_conflicts;
 use crate::app::session::Signals;
 use crate::app::stack_changes::watch_stack;
 use crate::app::web_stack::WebStack;
@@ -32,6 +34,8 @@ pub struct WebArgs {
     pub open: bool,
 }
 
+/// Ports that are tried for one to offer.
+const CANDIDATES: usize = 100;
 /// Bytes of the token.
 const TOKEN: usize = 24;
 
@@ -45,10 +49,10 @@ pub fn run(globals: &Globals, args: &WebArgs, _term: Term) -> Result<i32, Failur
     let code = runtime.block_on(async {
         let mut signals = Signals::take()?;
         let token = args.token_file.as_deref().map_or_else(token, kept_token)?;
-        let server = WebServer::bind(args.port, token).await.map_err(|error| {
-            Failure::new(FailureKind::PortTaken, format!("cannot bind port {}: {error}", args.port))
-                .help("devrun web, which takes a free port")
-        })?;
+        let server = match WebServer::bind(args.port, token).await {
+            Ok(server) => server,
+            Err(error) => return Err(cannot_bind(args.port, &error).await),
+        };
         let url = server.url();
         if data(&url).is_err() {
             return Ok(devrun_model::exit::DONE);
@@ -65,6 +69,26 @@ pub fn run(globals: &Globals, args: &WebArgs, _term: Term) -> Result<i32, Failur
     // Connections that are open end with the process.
     runtime.shutdown_background();
     code
+}
+
+/// Who holds the port, and another one.
+async fn cannot_bind(port: u16, error: &std::io::Error) -> Failure {
+    let reason = match ports::check("127.0.0.1", port) {
+        Err(PortConflict::Held(holder)) => {
+            let mut named = [(port, holder)];
+            port_conflicts::name_projects(&mut named).await;
+            let [(_, holder)] = named;
+            format!("port {port} is held by {holder}")
+        }
+        Err(conflict @ PortConflict::Forbidden) => conflict.failure("127.0.0.1", port).reason,
+        _ => format!("cannot bind port {port}: {error}"),
+    };
+    let lowest = port.max(ports::first_unprivileged());
+    let help = match (lowest..=u16::MAX).take(CANDIDATES).find(|other| ports::check("127.0.0.1", *other).is_ok()) {
+        Some(free) => format!("devrun web --port {free}; or devrun web, which takes any free one"),
+        None => "devrun web, which takes any free port".to_owned(),
+    };
+    Failure::new(FailureKind::PortTaken, reason).help(help)
 }
 
 fn token() -> Result<String, Failure> {

@@ -174,7 +174,7 @@ impl Dashboard {
 /// A state change as one line.
 #[must_use]
 pub fn event_line(change: &StateChange, time: &str) -> String {
-    let name = if change.replica > 1 { format!("{}.{}", change.service, change.replica) } else { change.service.clone() };
+    let name = change.copy_name();
     let what = if change.from == change.to {
         format!("{} {}", change.to, change.health)
     } else {

@@ -23,6 +23,8 @@ pub(crate) struct Loaded {
 /// More files than this are a mistake, or an attack; what includes itself is found by its depth.
 const MAX_FILES: usize = 5000;
 const MAX_DEPTH: usize = 20;
+/// Bytes of all files that belong together; one that is included or extended twice is read twice.
+const MAX_READ: usize = 64 << 20;
 /// What services take over by `extends`, together. A small file can ask for any number of copies of its largest service.
 const MAX_EXTENDED: usize = 64 << 20;
 
@@ -31,12 +33,13 @@ struct Loader<'a> {
     read: SourceReader<'a>,
     files: Vec<PathBuf>,
     names: Vec<String>,
+    read_bytes: usize,
     extended: usize,
 }
 
 /// Loads and merges.
 pub(crate) fn load(paths: &[PathBuf], root: &Path, read: SourceReader<'_>) -> Result<Loaded, Failure> {
-    let mut loader = Loader { root, read, files: Vec::new(), names: Vec::new(), extended: 0 };
+    let mut loader = Loader { root, read, files: Vec::new(), names: Vec::new(), read_bytes: 0, extended: 0 };
     let mut tree = Map::new();
     for path in paths {
         let one = loader.file(path, None, 0)?;
@@ -65,6 +68,15 @@ impl Loader<'_> {
         if self.files.len() >= MAX_FILES {
             return Err(Failure::new(FailureKind::Config, format!("more than {MAX_FILES} compose files belong together"))
                 .help("does a file include itself?"));
+        }
+        self.read_bytes = self.read_bytes.saturating_add(text.len());
+        if self.read_bytes > MAX_READ {
+            let message = format!("the compose files that belong together are larger than {} MiB", MAX_READ >> 20);
+            let help = "include or extend large files less often";
+            return Err(match from {
+                Some(at) => self.fail(at, message, help),
+                None => Failure::new(FailureKind::Config, format!("{name}: {message}")).help(help),
+            });
         }
         self.files.push(path.to_path_buf());
         self.names.push(name);

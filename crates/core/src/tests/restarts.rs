@@ -121,13 +121,13 @@ fn r05_a_crash_leaves_dependents_alone_and_the_restart_waits_for_its_probe_again
     assert_snapshot!(stage.trace(), @"
     > 20000 restart a
       stop b#1
-      b running → stopping: restart
+      b running → stopping: restart of a
     > 20000 exited b#1: exit 0
     > 20000 tree empty b#1
       fetch b#2
       unprobe a#2
       stop a#2
-      a running → stopping (healthy): restart
+      a running → stopping (healthy): restart by hand
       b stopping → waiting: waiting for a (healthy)
     > 20000 exited a#2: exit 0
     > 20000 tree empty a#2
@@ -460,7 +460,7 @@ fn a_server_that_was_given_its_new_password_runs_on_and_its_readers_restart_once
     > 0 renew db; restart api
       redefine db#1
       stop api#1
-      api running → stopping: restart
+      api running → stopping: restart by hand
     > 0 exited api#1: exit 0
     > 0 tree empty api#1
       fetch api#2

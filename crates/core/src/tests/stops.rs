@@ -270,14 +270,14 @@ fn a_restart_with_dependents_stops_them_first_and_starts_them_after() {
     assert_snapshot!(stage.trace(), @"
     > 10 restart db with dependents
       stop api#1
-      api running → stopping: restart
+      api running → stopping: restart of db
     > 20 exited api#1: exit 0
     > 20 tree empty api#1
       fetch api#2
       unprobe db#1
       stop db#1
       api stopping → waiting: waiting for db (healthy)
-      db running → stopping (healthy): restart
+      db running → stopping (healthy): restart by hand
     > 30 exited db#1: exit 0
     > 30 tree empty db#1
       fetch db#2

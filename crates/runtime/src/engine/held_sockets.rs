@@ -132,12 +132,14 @@ mod tests {
         StateChange {
             ts: String::new(),
             seq: 0,
+            name: format!("api.{replica}"),
             service: "api".to_owned(),
             replica,
             from: State::Running,
             to: state,
             health: Health::None,
             reason: None,
+            help: None,
             pid: None,
             exit_code: None,
         }

@@ -35,12 +35,14 @@ impl Engine {
         self.notify(StateChange {
             ts: String::new(),
             seq: 0,
+            name: id.to_string(),
             service: spec.service.to_string(),
             replica: spec.replica,
             from: view.state,
             to: view.state,
             health: view.health,
             reason: Some(reason),
+            help: None,
             pid: view.pid,
             exit_code: None,
         });

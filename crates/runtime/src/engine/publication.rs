@@ -49,6 +49,7 @@ impl Engine {
         notice.seq = self.sequence;
         notice.ts = self.clock.stamp(self.clock.now());
         notice.reason = notice.reason.map(|reason| self.masker.text(&reason));
+        notice.help = notice.help.map(|help| self.masker.text(&help));
         self.end_demand_watch(&notice);
         self.close_unused_socket(&notice);
         self.events.append(&notice);

@@ -47,10 +47,13 @@ impl PortConflict {
     }
 }
 
+/// With `-d`, as a stack may be up already, which `up` without it would attach to.
+pub const CHOOSE_FREE_PORTS: &str = "let devrun choose free ports: devrun up -d --ports auto";
+
 /// What to do about a port that is held. A process of another stack of ours is never to be killed by its pid.
 #[must_use]
 pub fn way_out(holder: &PortHolder) -> String {
-    let other = "let devrun choose free ports: devrun up --ports auto";
+    let other = CHOOSE_FREE_PORTS;
     match holder.pid {
         Some(pid) if holder.project.is_none() => format!("{other}; or stop what holds it: kill {pid}"),
         Some(_) => format!("{other}; or stop the other stack, which `devrun ls` shows"),

@@ -24,7 +24,7 @@ pub use diag::ListenerQuery;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
 pub use diag::fuzz;
-pub use free::{PortConflict, check, check_free, first_unprivileged, free_port, way_out};
+pub use free::{CHOOSE_FREE_PORTS, PortConflict, check, check_free, first_unprivileged, free_port, way_out};
 pub use last_use::{last_use, note_probe};
 pub use owner::{Acceptor, PortOwner, acceptor, holder, led, listening, owner};
 pub use port_holder::PortHolder;

@@ -13,6 +13,7 @@ use super::connect::{self, OwnershipGate, connect_raw};
 use super::result::{ProbeError, ProbeOk, ProbeResult, RetryHint, spent, unusable};
 use super::{bolt, command, file, grpc, http, http_reply, https, pg, redis, s3, sql};
 use devrun_logs::visible_text;
+use devrun_model::pattern_error::pattern_error;
 use devrun_model::{Check, Failure, ReadySpec};
 
 /// What the attempts of one generation share.
@@ -239,7 +240,10 @@ impl PreparedCheck {
 fn prepare(check: &Check, notified: &Arc<AtomicBool>) -> CheckState {
     let pattern = |text: &str| {
         regex::bytes::Regex::new(text).map_err(|error| {
-            unusable(format!("invalid pattern {text:?}: {error}"), "escape literal characters with a backslash: `\\.`, `\\(`")
+            unusable(
+                format!("invalid pattern {text:?}: {}", pattern_error(&error)),
+                "escape literal characters with a backslash: `\\.`, `\\(`",
+            )
         })
     };
     match check {

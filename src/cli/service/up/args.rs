@@ -99,4 +99,12 @@ impl UpArgs {
     pub fn is_detached(&self) -> bool {
         self.detach || self.wait
     }
+
+    /// What to type where a port is taken: this command with other ports.
+    #[must_use]
+    pub fn port_advice(&self) -> String {
+        let detach = if self.is_detached() { " -d" } else { "" };
+        let services: String = self.services.iter().map(|name| format!(" {name}")).collect();
+        format!("let devrun choose free ports: devrun up{detach} --ports auto{services}")
+    }
 }

@@ -60,7 +60,7 @@ impl Stack {
         };
         let signals = RunSignals::with_controls()?;
         let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), download::progress(self.term));
-        let start = PlannedStart::new(&self.plan, &self.targets, self.options.no_deps);
+        let start = PlannedStart::new(&self.plan, &self.targets, self.options.no_deps).advised(self.port_advice.clone());
         let mut session = match claim.boot(start, fetch, signals, std::future::pending(), say).await? {
             Boot::Done(session) => session,
             Boot::Interrupted(code) => return Ok(code),

@@ -53,9 +53,10 @@ impl Stack {
             let ForkSide::Parent { answer, hold } = side else {
                 let silent = Arc::new(devrun_store::NoDownloadProgress);
                 let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
-                let Self { project, plan, targets, options, .. } = self;
+                let Self { project, plan, targets, options, port_advice, .. } = self;
                 // The ports stay set aside as long as `project` is there.
-                return supervise::run(SupervisorOptions { plan, places: project.places.clone(), fetch, targets, options });
+                let places = project.places.clone();
+                return supervise::run(SupervisorOptions { plan, places, fetch, targets, options, port_advice });
             };
             if let Some(code) = crate::app::runtime::waiting_runtime()?.block_on(self.watch(answer, hold, args.no_wait))? {
                 return Ok(code);

@@ -42,7 +42,7 @@ pub(super) fn run(
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
     let check = ProgramCheck { plan, places, options: &options, to_build: &to_build };
     let missing = runtime.block_on(check.missing(|spec| missing_programs::is_started(&changes, &spec.id, &wanted)))?;
-    let (taken, replaced) = runtime.block_on(taken_ports(project, plan, &wanted, usual_ports))?;
+    let (taken, replaced) = runtime.block_on(taken_ports(project, plan, &wanted, usual_ports, &args.port_advice()))?;
     let is_running = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "keep");
     let pending = runtime.block_on(pending_migrations::lines(plan, is_running));
     let mut rows = Vec::new();
@@ -75,6 +75,7 @@ async fn taken_ports(
     plan: &Plan,
     wanted: &BTreeSet<ServiceId>,
     usual: &BTreeSet<(String, String)>,
+    advice: &str,
 ) -> Result<(Option<Failure>, Vec<String>), Failure> {
     let status = match crate::app::connect::supervisor(&project.places).await? {
         Some(mut client) => client.status().await?,
@@ -104,8 +105,8 @@ async fn taken_ports(
         }
     }
     let free = match &status {
-        Some(status) => port_conflicts::free_beside(&fixed, wanted, &status.snapshot).await,
-        None => port_conflicts::free(&fixed, wanted).await,
+        Some(status) => port_conflicts::free_beside(&fixed, wanted, &status.snapshot, advice).await,
+        None => port_conflicts::free(&fixed, wanted, advice).await,
     };
     Ok((free.err(), replaced))
 }
