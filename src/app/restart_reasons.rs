@@ -73,7 +73,7 @@ mod tests {
         let change = |from, to, reason: &str| StateChange {
             ts: "2026-11-28T03:56:54.016342Z".to_owned(),
             seq: 1,
-            name: "api".to_owned(),
+            name: None,
             service: "api".to_owned(),
             replica: 1,
             from,

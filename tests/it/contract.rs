@@ -92,7 +92,7 @@ const JSON: &[(&str, &str)] = &[
         "name service replica kind tier state health pid exit_code signal restarts started_at ready_at uptime_ms ready_ms \
          ports url binary version reason",
     ),
-    ("events --json", "ts seq name service replica from to health reason help pid exit_code"),
+    ("events --json", "ts seq service replica from to health reason pid exit_code"),
     ("logs --json", "ts service replica stream line"),
 ];
 

@@ -135,8 +135,7 @@ fn events_json_has_exactly_the_keys_of_the_contract() {
     let mut last = 0;
     for event in &events {
         let keys: Vec<&str> = event.as_object().expect("an object").keys().map(String::as_str).collect();
-        let mut expected =
-            ["ts", "seq", "name", "service", "replica", "from", "to", "health", "reason", "help", "pid", "exit_code"];
+        let mut expected = ["ts", "seq", "service", "replica", "from", "to", "health", "reason", "pid", "exit_code"];
         expected.sort_unstable();
         let mut sorted = keys.clone();
         sorted.sort_unstable();

@@ -56,7 +56,7 @@ fn events_have_the_keys_of_the_contract_and_outlive_the_stack() {
     for event in &events {
         assert_eq!(
             keys(event),
-            ["exit_code", "from", "health", "help", "name", "pid", "reason", "replica", "seq", "service", "to", "ts"],
+            ["exit_code", "from", "health", "pid", "reason", "replica", "seq", "service", "to", "ts"],
             "{event}"
         );
     }

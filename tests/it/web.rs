@@ -265,7 +265,7 @@ fn connections_that_send_nothing_keep_no_request_waiting() {
 #[test]
 fn a_port_that_is_taken_is_named_with_its_holder_and_a_free_one() {
     let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\n");
-    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let stranger = crate::test_ports::listener();
     let port = stranger.local_addr().expect("bound").port();
     let refused = project.run(&["web", "--port", &port.to_string()]).code(5);
     assert!(refused.last_line().contains(&format!("port {port} is held by")), "{refused}");

@@ -68,7 +68,7 @@ fn why_names_a_restart_that_overlaps() {
 
 #[test]
 fn why_shows_the_help_that_the_start_showed() {
-    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let stranger = crate::test_ports::listener();
     let port = stranger.local_addr().expect("bound").port();
     let project = Project::new().procfile(&format!(
         "[services.db]\nrun = \"{{svc:db}} --listen $PORT\"\nport = {port}\noptional = true\n[services.web]\nrun = \"{{svc:web}}\"\n\

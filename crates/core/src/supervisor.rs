@@ -238,7 +238,7 @@ impl Supervisor {
         out.push(Action::Notify(StateChange {
             ts: String::new(),
             seq: 0,
-            name: id.to_string(),
+            name: StateChange::name_of(id, &service.spec.service),
             service: service.spec.service.as_str().to_owned(),
             replica: service.spec.replica,
             from,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::name::{ServiceId, ServiceName};
 use super::phase::{Health, State};
 
 /// A service went from one state to another, or its health changed.
@@ -11,9 +12,9 @@ pub struct StateChange {
     pub ts: String,
     /// Counts from 1 over the life of one supervisor; filled in by the engine.
     pub seq: u64,
-    /// `api`, or `api.2`, as `ps` shows it.
-    #[serde(default)]
-    pub name: String,
+    /// `api.2`, as `ps` shows it; `None` for one that is called as its service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The procfile's name.
     pub service: String,
     /// From 1.
@@ -27,7 +28,7 @@ pub struct StateChange {
     /// Why.
     pub reason: Option<String>,
     /// What to type or change, where the change is a failure.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// The leader's pid, where there is one.
     pub pid: Option<i32>,
@@ -36,13 +37,18 @@ pub struct StateChange {
 }
 
 impl StateChange {
+    /// What `name` is for a copy of a service.
+    #[must_use]
+    pub fn name_of(id: &ServiceId, service: &ServiceName) -> Option<String> {
+        (id.as_str() != service.as_str()).then(|| id.to_string())
+    }
     /// The copy's name. An event of a version that did not write it down yet is called by its number.
     #[must_use]
     pub fn copy_name(&self) -> String {
-        match (self.name.as_str(), self.replica) {
-            ("", 2..) => format!("{}.{}", self.service, self.replica),
-            ("", _) => self.service.clone(),
-            (name, _) => name.to_owned(),
+        match (&self.name, self.replica) {
+            (Some(name), _) => name.clone(),
+            (None, 2..) => format!("{}.{}", self.service, self.replica),
+            (None, _) => self.service.clone(),
         }
     }
 }

@@ -493,7 +493,7 @@ mod tests {
         StateChange {
             ts: ts.to_owned(),
             seq: 1,
-            name: "api".to_owned(),
+            name: None,
             service: "api".to_owned(),
             replica: 1,
             from,

@@ -295,7 +295,7 @@ mod tests {
         StateChange {
             ts: devrun_runtime::engine::clock::stamp_of_micros(ms * 1000),
             seq: 0,
-            name: service.to_owned(),
+            name: None,
             service: service.to_owned(),
             replica: 1,
             from,

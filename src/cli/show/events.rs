@@ -62,7 +62,7 @@ pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Fai
         // What comes later is shown whole.
         tail = None;
         for (line, notice) in entries {
-            let shown = if args.json { data(line) } else { data(row(&notice)) };
+            let shown = if args.json { data(json(line, notice)) } else { data(row(&notice)) };
             if shown.is_err() {
                 return Ok(exit::DONE);
             }
@@ -71,6 +71,14 @@ pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Fai
             return Ok(exit::DONE);
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+/// The keys of the contract: a copy is told by `service` and `replica`.
+fn json(line: String, notice: StateChange) -> String {
+    match notice.name {
+        None => line,
+        Some(_) => serde_json::to_string(&StateChange { name: None, ..notice }).unwrap_or(line),
     }
 }
 

@@ -227,7 +227,7 @@ fn a_change_is_a_line_that_says_everything_once() {
     let change = |reason: Option<&str>, exit_code| devrun_model::StateChange {
         ts: "2026-03-01T09:30:15.000000Z".to_owned(),
         seq: 1,
-        name: "api.2".to_owned(),
+        name: Some("api.2".to_owned()),
         service: "api".to_owned(),
         replica: 2,
         from: State::Running,

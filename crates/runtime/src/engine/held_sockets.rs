@@ -132,7 +132,7 @@ mod tests {
         StateChange {
             ts: String::new(),
             seq: 0,
-            name: format!("api.{replica}"),
+            name: Some(format!("api.{replica}")),
             service: "api".to_owned(),
             replica,
             from: State::Running,

@@ -35,7 +35,7 @@ impl Engine {
         self.notify(StateChange {
             ts: String::new(),
             seq: 0,
-            name: id.to_string(),
+            name: StateChange::name_of(id, &spec.service),
             service: spec.service.to_string(),
             replica: spec.replica,
             from: view.state,
