@@ -1,5 +1,6 @@
 //! What became of each key of a foreign file, line by line.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// A place: which of the files that were read, the line and the column.
@@ -100,15 +101,19 @@ pub struct ConversionReport {
     pub files: Vec<String>,
     /// In the order of the files.
     pub lines: Vec<ReportLine>,
+    /// Those that were added, wherever in their line of the file: a file may have a hundred thousand keys.
+    added: BTreeSet<ReportLine>,
 }
 
 #[cfg(feature = "compose")]
 impl ConversionReport {
+    /// One without lines.
+    pub(crate) fn of_files(files: Vec<String>) -> Self {
+        Self { files, ..Self::default() }
+    }
     pub(crate) fn add(&mut self, outcome: KeyOutcome, at: At, what: impl Into<String>, text: impl Into<String>) {
         let line = ReportLine { at, outcome, what: one_line(&what.into()), text: one_line(&text.into()) };
-        let same =
-            |known: &ReportLine| ReportLine { at: line.at, ..known.clone() } == line && known.at.line_of() == line.at.line_of();
-        if !self.lines.iter().any(same) {
+        if self.added.insert(ReportLine { at: At { column: 0, ..at }, ..line.clone() }) {
             self.lines.push(line);
         }
     }
@@ -210,7 +215,7 @@ impl ConversionReport {
     #[must_use]
     pub fn about(&self, service: &str) -> String {
         let lines = self.lines.iter().filter(|line| split_service(&line.what).0 == service).cloned().collect();
-        let only = Self { files: self.files.clone(), lines };
+        let only = Self { files: self.files.clone(), lines, ..Self::default() };
         only.render(&[KeyOutcome::Mapped, KeyOutcome::Dropped, KeyOutcome::NotMapped])
     }
     /// The lines of these outcomes, one each, in the order of the files.
@@ -236,7 +241,7 @@ mod tests {
 
     #[test]
     fn nothing_in_a_foreign_file_begins_a_line() {
-        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], lines: Vec::new() };
+        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], ..ConversionReport::default() };
         report.mapped(at(1), "services.a\nc.yml:9: mapped: x", "y\r\nc.yml:9: mapped: forged\u{2028}\u{1b}[0m");
         let text = report.render(&[KeyOutcome::Mapped]);
         assert_eq!(text.lines().count(), 1);
@@ -244,8 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn the_same_is_said_once_for_a_line() {
+        let mut report = ConversionReport::default();
+        for column in 1..50 {
+            report.mapped(At { file: 0, line: 1, column }, "services.a.depends_on", "b");
+            report.mapped(At { file: 0, line: 1, column }, "services.a.depends_on", column.to_string());
+        }
+        report.dropped(at(1), "services.a.depends_on", "b");
+        report.mapped(at(2), "services.a.depends_on", "b");
+        assert_eq!(report.lines.len(), 52);
+        assert_eq!(report.lines[0].at.column, 1, "the first one counts");
+    }
+
+    #[test]
     fn a_proposed_build_is_mapped_and_to_be_looked_at() {
-        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], lines: Vec::new() };
+        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], ..ConversionReport::default() };
         report.mapped(at(3), "services.api.build", format!("{PROPOSED}its Dockerfile: build = \"make\""));
         report.mapped(at(4), "services.web.build", "stands on nginx:1: the recipe `nginx`");
         assert_eq!(report.brief(), "by hand: look at the proposed `build`, which `devrun build` runs: api (c.yml:3)\n");
@@ -254,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_finding_stands_once_for_all_its_services() {
-        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], lines: Vec::new() };
+        let mut report = ConversionReport { files: vec!["c.yml".to_owned()], ..ConversionReport::default() };
         report.not_mapped(at(3), "services.a.labels", "same");
         report.not_mapped(at(3), "services.b.labels", "same");
         report.not_mapped(at(7), "services.b.labels", "other");

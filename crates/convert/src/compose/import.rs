@@ -27,7 +27,7 @@ pub(crate) fn import(
         read,
         files: loaded.files,
         tree: loaded.tree,
-        report: ConversionReport { files: loaded.names, lines: Vec::new() },
+        report: ConversionReport::of_files(loaded.names),
         values: Values::new(&around.shell),
         lister: around.list,
         profiles: Vec::new(),
