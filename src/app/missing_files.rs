@@ -1,6 +1,6 @@
-//! Files and directories of the project that a start reads (`init`, `migrations`, `sql`, `cypher`, the `from` of models), and that
-//! are missing: an error of the procfile for `check`, and for a start before it starts or stops anything. A directory that a gateway
-//! serves is mostly built later, and only worth a warning.
+//! Files and directories of the project that a start needs (`init`, `migrations`, `sql`, `cypher`, the `from` of models, `dir`), and
+//! that are missing: an error of the procfile for `check`, and for a start before it starts or stops anything. A directory that a
+//! gateway serves is mostly built later, and only worth a warning.
 //!
 //! What the start itself may make is not missing (`core`): the output of a task or build that it waits for, and everything in
 //! a volume or in devrun's own directories.
@@ -17,6 +17,9 @@ use devrun_runtime::init::{self, TaskStatus};
 
 use crate::app::load::Read;
 use crate::app::procfile_errors;
+
+/// The key of a working directory.
+const DIRECTORY_KEY: &str = "dir";
 
 /// Entries of a directory among which a similar name is looked for.
 const LOOKED_AT: usize = 4096;
@@ -72,13 +75,16 @@ impl MissingFiles {
         let mut files = Vec::new();
         let named = plan.services.values().filter(|spec| spec.replica == 1).map(|spec| (spec, named_paths(spec)));
         let named: Vec<_> = named.filter(|(_, paths)| !paths.is_empty()).collect();
-        let directories: BTreeSet<&Path> =
-            named.iter().flat_map(|(_, paths)| paths).filter_map(|named| named.path.parent()).collect();
-        // One that does not answer says nothing of what it holds.
-        let silent = directory_answers::silent(directories, directory_answers::ANSWER_LIMIT);
+        let all = || named.iter().flat_map(|(_, paths)| paths);
+        let is_directory = |named: &&NamedPath<'_>| named.steps == [KeyStep::Key(DIRECTORY_KEY)];
+        let asked: BTreeSet<&Path> = all().filter(|named| !is_directory(named)).map(|named| named.path).collect();
+        // One that lies on a mount that does not answer is not touched, and a start does not wait for the directory of a service that
+        // it is not about.
+        let silent = directory_answers::silent(asked, directory_answers::ANSWER_LIMIT);
+        let remote = directory_answers::remote(all().filter(is_directory).map(|named| named.path));
         for (spec, paths) in &named {
             for named in paths {
-                if named.path.parent().is_some_and(|parent| silent.iter().any(|silent| silent == parent)) {
+                if silent.iter().any(|silent| silent == named.path) || remote.contains(&named.path) {
                     continue;
                 }
                 let Some(reason) = reason(named) else { continue };
@@ -124,6 +130,13 @@ impl MissingFiles {
         if faults.is_empty() { Ok(()) } else { Err(procfile_errors::show(&document.report(&faults), self.color)) }
     }
 
+    /// Without working directories, of which `check` warns in its own words.
+    #[must_use]
+    pub fn without_directories(mut self) -> Self {
+        self.files.retain(|file| file.fault.steps != [KeyStep::Key(DIRECTORY_KEY)]);
+        self
+    }
+
     /// What is missing of these services, as warnings to print.
     #[must_use]
     pub fn warning(&self, is_started: impl Fn(&ServiceId) -> bool) -> Option<String> {
@@ -138,6 +151,10 @@ impl MissingFiles {
 fn named_paths(spec: &ServiceSpec) -> Vec<NamedPath<'_>> {
     use KeyStep::{Key, Nth};
     let mut found = Vec::new();
+    if matches!(spec.launch, Launch::Run(_)) {
+        let directory = Some(PathKind::Directory);
+        found.push(NamedPath::new(&spec.dir, "working directory", directory, vec![Key(DIRECTORY_KEY)]));
+    }
     if let Launch::Recipe(recipe) = &spec.launch {
         let init = recipe.init.iter().enumerate();
         found.extend(init.map(|(at, path)| NamedPath::new(path, "init file", None, vec![Key("init"), Nth(at)])));

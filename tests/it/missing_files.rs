@@ -85,6 +85,31 @@ fn a_file_that_the_start_may_make_is_not_missing() {
 }
 
 #[test]
+fn a_working_directory_that_is_missing_stops_nothing_that_runs() {
+    let text = format!("{ELSEWHERE}[services.api]\nrun = \"{{svc:api}}\"\ndir = \"app\"\ndepends_on = [\"elsewhere\"]\n");
+    let project = Project::new().procfile(&text);
+    project.write("app/kept", "");
+    project.run(&["up", "-d"]).code(0);
+    let pid = project.service("api")["pid"].clone();
+    project.rewrite(&text.replace("\"app\"", "\"appp\""));
+    project.run(&["check"]).code(0).says("warning: api: missing directory");
+    project.run(&["up", "--plan"]).code(0).says("warning: service `api`: cannot find working directory appp");
+    for command in [&["up", "-d"][..], &["restart", "api"], &["restart"]] {
+        let refused =
+            project.run(command).code(2).says("procfile.toml:6:7: error: service `api`: cannot find working directory appp");
+        assert!(refused.says("did you mean app?").last_line().contains("nothing was stopped"), "{command:?}");
+        assert_eq!(project.service("api")["pid"], pid, "{command:?}");
+    }
+    // A task of the start may make it.
+    project.rewrite(
+        &text.replace("\"app\"", "\"made\"").replace("[\"elsewhere\"]\n", "[\"make\"]\n[tasks.make]\nrun = \"mkdir -p made\"\n"),
+    );
+    project.run(&["up", "-d"]).code(0);
+    assert_ne!(project.service("api")["pid"], pid);
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn a_task_that_is_done_needs_its_files_no_more() {
     let project = Project::new().procfile(&format!(
         "[volumes]\nwork = {{ class = \"persistent\" }}\n{ELSEWHERE}[tasks.seed]\nsql = \"seed.sql\"\non = \"elsewhere\"\nonce = \"work/.seeded\"\n\

@@ -33,7 +33,7 @@ pub fn run(globals: &Globals, args: &CheckArgs, term: Term) -> Result<i32, Failu
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted { warn: !args.quiet, ..Wanted::look() })?;
     let plan = &read.plan;
-    let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color);
+    let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color).without_directories();
     missing_files.refuse_unless_built()?;
     if !args.quiet {
         missing_files.warning(|_| true).into_iter().for_each(say);
