@@ -75,12 +75,16 @@ impl MissingFiles {
         let mut files = Vec::new();
         let named = plan.services.values().filter(|spec| spec.replica == 1).map(|spec| (spec, named_paths(spec)));
         let named: Vec<_> = named.filter(|(_, paths)| !paths.is_empty()).collect();
-        let asked: BTreeSet<&Path> = named.iter().flat_map(|(_, paths)| paths).map(|named| named.path).collect();
-        // One that lies on a mount that does not answer is not touched.
+        let all = || named.iter().flat_map(|(_, paths)| paths);
+        let is_directory = |named: &&NamedPath<'_>| named.steps == [KeyStep::Key(DIRECTORY_KEY)];
+        let asked: BTreeSet<&Path> = all().filter(|named| !is_directory(named)).map(|named| named.path).collect();
+        // One that lies on a mount that does not answer is not touched, and a start does not wait for the directory of a service that
+        // it is not about.
         let silent = directory_answers::silent(asked, directory_answers::ANSWER_LIMIT);
+        let remote = directory_answers::remote(all().filter(is_directory).map(|named| named.path));
         for (spec, paths) in &named {
             for named in paths {
-                if silent.iter().any(|silent| silent == named.path) {
+                if silent.iter().any(|silent| silent == named.path) || remote.contains(&named.path) {
                     continue;
                 }
                 let Some(reason) = reason(named) else { continue };
