@@ -87,8 +87,9 @@ fn silent_of<'a>(mounts: &mut Mounts, directories: impl IntoIterator<Item = &'a 
 /// The directories of these that can fall silent, by the file systems that they lie on. None is asked or touched.
 #[must_use]
 pub fn remote<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Vec<&'a Path> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    directories.into_iter().filter(|directory| is_remote(&mounts, directory)).collect()
+    let mut mounts = Mounts::default();
+    let text = mounts.text();
+    directories.into_iter().filter(|directory| is_remote(text, directory)).collect()
 }
 
 /// `None` where there is no `ls`: then nothing can be asked, and the directory is taken as it is.
