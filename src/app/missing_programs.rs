@@ -50,7 +50,7 @@ impl LaunchPlaces {
         named(self.launches.get(spec.service.as_str()), spec.service.as_str(), failure)
     }
 
-    /// As [`LaunchPlaces::name`], for a command that is run beside the service.
+    /// As [`LaunchPlaces::name`], for a command that is run in addition to the service.
     fn name_side(&self, spec: &ServiceSpec, side: &SideCommand<'_>, failure: Failure) -> Failure {
         let place = self.commands.get(&(spec.service.to_string(), side.table));
         named(place, &format!("{}: {}.{}", spec.service, side.table, side.key), failure)

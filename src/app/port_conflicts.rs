@@ -68,7 +68,7 @@ fn variable(document: &devrun_config::Document, service: &str, name: &str) -> Op
     (!variable.is_empty() && !rest.starts_with(&format!("{variable}."))).then_some(variable)
 }
 
-/// Whether nobody holds a port of what is to be started. `advice`: what to type for other ports.
+/// Whether no process holds a port of what is to be started. `advice`: what to type for other ports.
 ///
 /// # Errors
 /// `PortTaken`, with each port, its holder and how to go on.

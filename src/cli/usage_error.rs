@@ -27,7 +27,7 @@ impl UsageError {
         let help = format!("{} --help", command(words));
         let plain = error.to_string();
         let shown = if colors { error.render().ansi().to_string() } else { plain.clone() };
-        let told = shown.rfind(MORE).map_or(shown.as_str(), |at| &shown[..at]).trim_end();
+        let printed = shown.rfind(MORE).map_or(shown.as_str(), |at| &shown[..at]).trim_end();
         let cause = match error.kind() {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => "missing command".to_owned(),
             ErrorKind::MissingRequiredArgument => missing(error),
@@ -36,7 +36,7 @@ impl UsageError {
                 first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':').to_owned()
             }
         };
-        Self { text: format!("{told}\nhelp: {help}"), reason: format!("{cause}; try {help}") }
+        Self { text: format!("{printed}\nhelp: {help}"), reason: format!("{cause}; try {help}") }
     }
 }
 

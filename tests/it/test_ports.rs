@@ -10,7 +10,7 @@ const RANGE: (u32, u32) = (10_000, 10_000);
 /// The next to look at: each test has ports of its own, and other runs of the tests mostly begin elsewhere.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// Somebody who listens on a port of loopback.
+/// A listener on a port of loopback.
 pub fn listener() -> TcpListener {
     let begin = std::process::id().wrapping_mul(101);
     (0..RANGE.1)

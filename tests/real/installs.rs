@@ -139,7 +139,7 @@ fn a_tarball_is_unpacked_and_runs() {
     let dir = home.path(&format!("devrun-{}-{TARGET}", env!("CARGO_PKG_VERSION")));
     assert!(dir.join("LICENSE").is_file());
     home.works(&dir.join("devrun"));
-    // What `cargo binstall` is told leads to this archive and to the binary in it.
+    // What the metadata says to `cargo binstall` leads to this archive and to the binary in it.
     let manifest: toml::Table = include_str!("../../Cargo.toml").parse().expect("TOML");
     let template = |key: &str| {
         let text = manifest["package"]["metadata"]["binstall"][key].as_str().expect("a template");

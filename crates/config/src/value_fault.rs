@@ -11,7 +11,7 @@ use super::toml_node::{TomlNode, TomlValue, get};
 pub enum KeyStep {
     /// The value of this key.
     Key(&'static str),
-    /// The value at this position, from 0; a value that is no list is its only element.
+    /// The value at this position, from 0; a value that is not a list is its only element.
     Nth(usize),
 }
 
@@ -99,7 +99,7 @@ mod tests {
             ("one", &[Key("sql"), Nth(0)], "procfile.toml:7:7: x"),
             ("one", &[Key("sql"), Nth(7)], "procfile.toml:7:7: x"),
             ("db", &[Key("init"), Nth(0)], "procfile.toml:1:11: x"),
-            ("nobody", &[], "x"),
+            ("missing", &[], "x"),
         ] {
             let fault = ValueFault {
                 service: service.to_owned(),

@@ -262,7 +262,7 @@ fn history<'a>(status: &ServiceStatus, events: &'a [StateChange]) -> Vec<History
             (State::Completed | State::Asleep, _) => String::new(),
             _ => continue,
         };
-        // The way there was no stop that somebody asked for.
+        // The way there was no stop that was asked for.
         if event.to != State::Stopping
             && event.from == State::Stopping
             && let Some(last) = found.last().filter(|last| last.event.to == State::Stopping)

@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn mounts_are_read_again_only_after_a_change() {
         let mut mounts = Mounts::default();
-        // Somebody else may mount something at this very moment, but not a hundred times in a row.
+        // Another process may mount something at this very moment, but not a hundred times in a row.
         let kept = (0..100).any(|_| {
             assert_eq!(mounts.text().contains(" / "), cfg!(target_os = "linux"));
             mounts.text.push_str("not read again");

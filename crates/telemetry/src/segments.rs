@@ -72,7 +72,7 @@ impl SegmentWriter {
         if there.last().is_some_and(|(_, path)| fs::metadata(path).is_ok_and(|meta| meta.len() >= self.segment_bytes)) {
             number += 1;
         }
-        // What has the name and is no file of ours is left alone.
+        // What has the name and is not a file of ours is left alone.
         while fs::symlink_metadata(self.named(number)).is_ok_and(|meta| !meta.is_file()) {
             number += 1;
         }
@@ -99,7 +99,7 @@ fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     }
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        // Of the entry itself; a FIFO would block whoever opens it.
+        // Of the entry itself; a FIFO would block the one that opens it.
         if !entry.file_type()?.is_file() {
             continue;
         }

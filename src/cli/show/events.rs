@@ -74,7 +74,7 @@ pub fn run(globals: &Globals, args: &EventsArgs, _term: Term) -> Result<i32, Fai
     }
 }
 
-/// The keys of the contract: a copy is told by `service` and `replica`.
+/// The keys of the contract: a copy is known by `service` and `replica`.
 fn json(line: String, notice: StateChange) -> String {
     match notice.name {
         None => line,

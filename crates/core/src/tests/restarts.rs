@@ -399,7 +399,7 @@ fn what_a_restart_would_do_is_what_it_does() {
         (&["web"], &["web"], false, &[], &["web"]),
         (&[], &["migrate"], false, &[], &["migrate"]),
         (&["idle", "db"], &[], false, &["api", "web", "worker"], &["db"]),
-        (&[], &["nobody"], false, &[], &[]),
+        (&[], &["missing"], false, &[], &[]),
     ] {
         let mut stage = Scenario::new(specs());
         stage.up().runs("db").fetched("migrate").init_done("migrate").spawned("migrate").gone("migrate", 0);

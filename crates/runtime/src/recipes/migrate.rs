@@ -54,7 +54,7 @@ pub(super) fn hash(folder: &Path) -> Result<String, Failure> {
     Ok(init::hash_inputs(&["migrations".to_owned()], &list(folder)?))
 }
 
-/// Beside the engine's folder: the hash of the migrations that were last seen applied at a start.
+/// Next to the engine's folder: the hash of the migrations that were last seen applied at a start.
 pub(super) const SEEN: &str = ".devrun-migrations";
 
 /// Whether the last start of the database with this volume has seen to these very files.

@@ -208,7 +208,7 @@ async fn close(server: RunningCommand, result: Result<(), Failure>, socket: &Pat
 
 /// Who may log in to a private server on data that is there.
 const HBA: &str = "devrun-hba.conf";
-/// Beside the engine's folder: the extensions that were made sure of, one a line.
+/// Next to the engine's folder: the extensions that were made sure of, one a line.
 const EXTENSIONS: &str = ".devrun-extensions";
 
 /// Remembers that extensions and migrations of today are there, so that the next start need not ask the database.
