@@ -26,7 +26,17 @@ const foreign = [];
 page.on("request", (request) => { if (new URL(request.url()).origin !== new URL(ADDRESS).origin) foreign.push(request.url()); });
 
 const picture = async (name) => { if (PICTURES) await page.screenshot({ path: `${PICTURES}/${name}.png` }); };
-const step = async (name, work) => { await work(); console.log(`ok ${name}`); };
+// A step that fails says what was on the page.
+const step = async (name, work) => {
+  try {
+    await work();
+  } catch (error) {
+    const text = await page.locator("body").innerText().catch((gone) => String(gone));
+    console.error(`step "${name}" failed at ${page.url()} with:\n${text.slice(0, 4000)}\ncomplaints: ${complaints.join("; ")}`);
+    throw error;
+  }
+  console.log(`ok ${name}`);
+};
 const wait = async (what, condition) => {
   for (let turn = 0; turn < 600; turn += 1) {
     if (await condition()) return;
