@@ -112,6 +112,7 @@ mod telemetry;
 mod test_functions;
 mod test_hygiene;
 mod test_ports;
+mod test_programs;
 mod tmux;
 mod tool_dirs;
 mod type_names;

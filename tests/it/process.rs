@@ -18,6 +18,7 @@ use devrun_model::{Paths, ServiceId, Signal, StopTo};
 use tokio::sync::mpsc;
 
 use crate::harness::ZombieAges;
+use crate::test_programs::copy_program;
 use crate::waits::{let_time_pass_async, stays_true_for_async};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -809,7 +810,7 @@ async fn spared_names_are_left_alone() {
     let world = World::new(false);
     let (keeper, _events, own) = world.keeper().await;
     let daemon = world.path("daemon");
-    fs::copy("/bin/sleep", &daemon).unwrap();
+    copy_program(Path::new("/bin/sleep"), &daemon);
     let script = format!("{} 60.{} & exec sleep 60", daemon.display(), world.token.len());
     let mut spec = world.shell(&keeper, "api", &script);
     spec.spare = vec!["daemon".to_owned()];

@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{PATIENCE, Project, eventually, is_root, signal, skipped};
+use crate::test_programs::copy_program;
 use crate::waits::{let_time_pass, stays_equal_for};
 
 const ONE: &str = "[services.a]\nrun = \"{svc:a}\"\n";
@@ -152,7 +153,7 @@ fn a_keeper_dies_after_the_binary_was_deleted_or_replaced() {
         project.run(&["up", "-d"]).code(0);
         let (lost, a, supervisor) = (keeper(&project), project.alive("a")[0].pid, project.supervisor());
         let aside = binary.with_extension("aside");
-        fs::copy(&binary, &aside).expect("root may");
+        copy_program(&binary, &aside);
         fs::remove_file(&binary).expect("root may");
         if replaced {
             fs::write(&binary, "#!/bin/sh\nexit 3\n").expect("root may");

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::harness::{Project, devrun};
 use crate::test_ports;
+use crate::test_programs::copy_program;
 
 /// What scripts/release calls the tarball for this platform.
 fn artifact(version: &str) -> String {
@@ -45,7 +46,7 @@ impl Installed {
     fn new(version: &str) -> Self {
         let this = Self { project: Project::new() };
         fs::create_dir_all(this.project.path("bin")).expect("a directory");
-        fs::copy(devrun(), this.binary()).expect("a copy");
+        copy_program(&devrun(), &this.binary());
         this.release(version, &program(version));
         this
     }

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{LONG, PATIENCE, Project, eventually, signal};
+use crate::test_programs::copy_program;
 
 /// Makes system calls fail in a command and all that it starts.
 fn refuse(command: &mut Command, calls: &[(libc::c_long, i32)]) {
@@ -187,7 +189,7 @@ fn a_child_that_hangs_before_its_exec_holds_up_nothing_and_can_be_killed() {
         "[services.stuck]\nrun = \"./program 1000\"\nstop = { grace = \"1s\" }\n\
          [services.other]\nrun = \"sleep 1000\"\nready = { cmd = \"true\" }\n",
     );
-    fs::copy("/bin/sleep", project.path("program")).expect("a program");
+    copy_program(Path::new("/bin/sleep"), &project.path("program"));
     for end in ["kill", "stop", "down"] {
         let writer = fs::File::options().append(true).open(project.path("program")).expect("our own file");
         project.run(&["up", "-d", "--no-wait", "stuck"]).code(0);
@@ -220,7 +222,7 @@ fn a_command_that_hangs_before_its_exec_runs_out_of_time() {
     let project = Project::new().procfile(
         "[services.a]\nrun = \"sleep 1000\"\nready = { cmd = \"./program 0\", start_interval = \"20ms\", timeout = \"1s\" }\n",
     );
-    fs::copy("/bin/sleep", project.path("program")).expect("a program");
+    copy_program(Path::new("/bin/sleep"), &project.path("program"));
     let writer = fs::File::options().append(true).open(project.path("program")).expect("our own file");
     project.run(&["up", "-d", "--no-wait"]).code(0);
     // Its own child has executed by then; what is seen before an exec is a probe.

