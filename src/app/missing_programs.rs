@@ -193,21 +193,23 @@ impl ProgramCheck<'_> {
     /// Whether the program of one command is there, or may come with the start.
     fn word(&self, spec: &ServiceSpec, command: &CommandLine) -> Result<(), Failure> {
         let Some(word) = program(command) else { return Ok(()) };
+        let failure = match devrun_store::find_command(word, &spec.env, &spec.dir) {
+            Err(failure) if failure.kind == FailureKind::Binary => failure,
+            // What else is wrong is reported by the start.
+            _ => return Ok(()),
+        };
+        // Of a missing one only: this goes through all that the start waits for.
         let current = |id: &ServiceId| self.plan.services.get(id).map(AsRef::as_ref);
         let spec_of = |id: &ServiceId| if *id == spec.id { Some(spec) } else { current(id) };
         let all = || self.plan.services.iter().map(|(id, spec)| (id, spec.as_ref()));
         if devrun_core::command_may_be_installed(&spec.id, word, self.to_build, spec_of, all) {
             return Ok(());
         }
-        match devrun_store::find_command(word, &spec.env, &spec.dir) {
-            Err(failure) if failure.kind == FailureKind::Binary && spec.build.is_some() => {
-                let other = failure.help.as_ref().map_or(String::new(), |help| format!("; or {help}"));
-                Err(failure.help(format!("devrun up --build, if the build of {} makes it{other}", spec.service)))
-            }
-            Err(failure) if failure.kind == FailureKind::Binary => Err(failure),
-            // What else is wrong is reported by the start.
-            _ => Ok(()),
+        if spec.build.is_none() {
+            return Err(failure);
         }
+        let other = failure.help.as_ref().map_or(String::new(), |help| format!("; or {help}"));
+        Err(failure.help(format!("devrun up --build, if the build of {} makes it{other}", spec.service)))
     }
 }
 
