@@ -176,6 +176,16 @@ await step("timeline, with the logs of a moment", async () => {
   assert.match(page.url(), /time=\d+$/);
   await page.getByRole("log").getByText(/./).first().waitFor();
 });
+await step("a view without an answer is asked for again", async () => {
+  const before = complaints.length;
+  await page.route("**/api/telemetry*", (route) => route.abort());
+  await page.getByRole("link", { name: "Traces" }).click();
+  await page.getByRole("heading", { name: "There is no answer" }).waitFor();
+  await page.unroute("**/api/telemetry*");
+  await page.getByRole("heading", { name: "Traces", exact: true }).waitFor();
+  // The browser says that the request came to nothing.
+  complaints.length = before;
+});
 await step("traces come without a reload", async () => {
   await page.getByRole("link", { name: "Traces" }).click();
   await page.getByRole("row").filter({ hasText: "GET /<i>orders</i>" }).waitFor();

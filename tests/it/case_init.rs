@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root, rounds, signal, skipped};
+use crate::harness::{PATIENCE, Project, eventually, installed, is_root, rounds, signal, skipped};
 use crate::waits::let_time_pass;
 
 trials![
@@ -23,8 +23,7 @@ trials![
 /// Whether a Postgres is installed where the binary looks for one; tests that need it pass without it, which the table of
 /// `scripts/soak` shows as skipped.
 pub fn postgres() -> bool {
-    std::fs::read_dir("/usr/lib/postgresql")
-        .is_ok_and(|found| found.flatten().any(|version| version.path().join("bin/initdb").exists()))
+    installed("initdb")
 }
 
 const DB: &str = "[services.db]\nuse = \"postgres\"\nport = \"auto\"\ninit = [\"10.sql\"]\n";

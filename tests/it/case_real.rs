@@ -4,14 +4,15 @@
 //! The rounds of N05 are few here and a hundred in `scripts/soak`. Moments come from a seed, which a failure names.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::case_init::{half_made, postgres};
-use crate::harness::{LONG, Outcome, PATIENCE, Project, Running, eventually, figures, is_root, rounds, signal, skipped};
+use crate::harness::{
+    LONG, Outcome, PATIENCE, Project, Running, eventually, figures, installed, is_root, rounds, signal, skipped,
+};
 use crate::waits::{let_time_pass, within};
 
 trials![
@@ -59,7 +60,7 @@ depends_on = ["seed"]
 const COUNTS: [(&str, usize); 4] = [("tree", 5), ("daemon", 2), ("other", 2), ("last", 1)];
 
 fn redis() -> bool {
-    ["/usr/bin/redis-server", "/usr/local/bin/redis-server"].iter().any(|path| Path::new(path).exists())
+    installed("redis-server")
 }
 
 fn stack() -> Project {

@@ -481,6 +481,9 @@ impl Project {
         if let Ok(value) = std::env::var("DEVRUN_NO_CGROUP") {
             env.insert("DEVRUN_NO_CGROUP".to_owned(), value);
         }
+        if let Ok(store) = std::env::var(TEST_STORE) {
+            env.insert("DEVRUN_BIN_CACHE".to_owned(), store);
+        }
         Self { folder, token, env, user: None, devrun: devrun(), testsvc: testsvc() }
     }
 
@@ -868,6 +871,18 @@ pub fn ask_http(port: u16, head: &str, body: &[u8]) -> (u16, String) {
     let _reset = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer).into_owned();
     (answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0), answer)
+}
+
+/// The store whose servers tests may start in addition to those of the machine; `tests/real` fills it where that has none.
+pub const TEST_STORE: &str = "DEVRUN_TEST_STORE";
+
+/// Whether a server's program is on this machine, or in the store of the tests.
+pub fn installed(program: &str) -> bool {
+    let look = format!(
+        "command -v {program} || ls /usr/lib/postgresql/*/bin/{program} || \
+         find \"${TEST_STORE}\" -maxdepth 6 -type f -name {program} | grep ."
+    );
+    Command::new("sh").args(["-c", &look]).output().is_ok_and(|output| output.status.success())
 }
 
 /// Whether the tests run as root.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Project, is_root, skipped};
+use crate::harness::{Project, installed, is_root, skipped};
 
 trials![a_new_secret_fits_data_that_was_made_without_it, a_secret_that_old_data_was_made_with_is_never_made_anew,];
 
@@ -21,13 +21,6 @@ const STACK: &str = r#"
     port = "auto"
     password = "${secret.redis-password}"
 "#;
-
-fn installed(name: &str) -> bool {
-    std::process::Command::new("sh")
-        .args(["-c", &format!("command -v {name} || ls /usr/lib/postgresql/*/bin/{name}")])
-        .output()
-        .is_ok_and(|output| output.status.success())
-}
 
 /// Redis keeps no password in its data, so a new one fits; nothing is refused and the data stays.
 fn a_new_secret_fits_data_that_was_made_without_it() {

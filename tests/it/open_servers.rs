@@ -3,10 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{Project, skipped};
+use crate::harness::{Project, installed, skipped};
 
 /// What a Redis answers, line by line, on one connection.
 fn ask(project: &Project, lines: &str) -> String {
@@ -19,13 +18,9 @@ fn ask(project: &Project, lines: &str) -> String {
     answer
 }
 
-fn is_installed() -> bool {
-    ["/usr/bin/redis-server", "/usr/local/bin/redis-server"].iter().any(|path| Path::new(path).exists())
-}
-
 #[test]
 fn a_redis_without_a_password_gets_a_generated_one() {
-    if !is_installed() {
+    if !installed("redis-server") {
         return skipped("no redis-server is installed");
     }
     let open = "[services.cache]\nuse = \"redis\"\nport = \"auto\"\npassword = \"\"\n";

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Project, skipped};
+use crate::harness::{Project, installed, skipped};
 
 trials![
     a_user_without_an_entry_runs_postgres,
@@ -18,13 +18,6 @@ trials![
 
 /// The one of the trap, and one with everything at once.
 const PASSWORDS: [&str; 2] = ["#ThawZin2k77!", " it's a \"q\" $HOME ${x} $$ 50% a@b:c/d\\e `id` ä€😀 \\"];
-
-fn installed(name: &str) -> bool {
-    Command::new("sh")
-        .args(["-c", &format!("command -v {name} || ls /usr/lib/postgresql/*/bin/{name}")])
-        .output()
-        .is_ok_and(|output| output.status.success())
-}
 
 /// Puts what a layer needs into a project.
 type Lay = Box<dyn Fn(Project) -> Project>;

@@ -2,12 +2,11 @@
 //! else has made.
 #![cfg(all(feature = "postgres", feature = "redis"))]
 
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Outcome, Project, eventually, is_root, skipped};
+use crate::harness::{Outcome, Project, eventually, installed, is_root, skipped};
 use crate::waits::let_time_pass;
 
 trials![
@@ -37,13 +36,6 @@ const STACK: &str = r#"
     [services.lonely]
     run = "{svc:lonely}"
 "#;
-
-fn installed(name: &str) -> bool {
-    Command::new("sh")
-        .args(["-c", &format!("command -v {name} || ls /usr/lib/postgresql/*/bin/{name}")])
-        .output()
-        .is_ok_and(|output| output.status.success())
-}
 
 fn servers() -> bool {
     installed("initdb") && installed("redis-server")

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::case_init::postgres;
-use crate::harness::{LONG, Outcome, Project, skipped};
+use crate::harness::{LONG, Outcome, Project, installed, skipped};
 use crate::services::{curl, get, project};
 
 trials![a_chapter_with_modes_a_queue_and_live_volumes, a_chapter_with_a_bucket_for_backups];
@@ -61,9 +61,7 @@ services.worker.replicas = 2
 const ROWS: &str = "select count(*) || ' ' || coalesce(md5(string_agg(id || payload, ',' order by id)), '') from task";
 
 fn a_chapter_with_modes_a_queue_and_live_volumes() {
-    if !postgres()
-        || !["/usr/bin/redis-server", "/usr/local/bin/redis-server"].iter().any(|path| fs::exists(path).unwrap_or(false))
-    {
+    if !postgres() || !installed("redis-server") {
         return skipped("no Postgres or no Redis is installed");
     }
     let project = Project::new().procfile(MODES);

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::case_init::postgres;
-use crate::harness::{LONG, Outcome, PATIENCE, Project, eventually, figures, rounds, signal, skipped};
+use crate::harness::{LONG, Outcome, PATIENCE, Project, eventually, figures, installed, rounds, signal, skipped};
 use crate::waits::let_time_pass;
 
 trials![
@@ -45,9 +44,7 @@ depends_on = ["db", "cache"]
 const INIT: &str = "create table orders (id serial primary key, note text);\ninsert into orders (note) select 'n' || g from generate_series(1, 1000) g;\n";
 
 fn ready() -> bool {
-    let redis = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"].iter().any(|path| std::path::Path::new(path).exists());
-    let dump = Command::new("pg_dump").arg("--version").output().is_ok_and(|done| done.status.success());
-    postgres() && redis && dump
+    ["initdb", "redis-server", "pg_dump"].into_iter().all(installed)
 }
 
 const MISSING: &str = "no Postgres, no Redis or no pg_dump is installed";

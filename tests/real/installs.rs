@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::harness::{devrun, skipped, testsvc};
+use crate::harness::{TEST_STORE, devrun, installed, skipped, testsvc};
 
 trials![
     a_tarball_is_unpacked_and_runs,
@@ -111,6 +111,9 @@ impl Home {
             .env("TMPDIR", self.path("tmp"))
             .env("CI", "true")
             .current_dir(self.0.path());
+        if let Some(store) = std::env::var_os(TEST_STORE) {
+            command.env("DEVRUN_BIN_CACHE", store);
+        }
         command
     }
 
@@ -118,7 +121,7 @@ impl Home {
     fn works(&self, binary: &Path) {
         let version = succeeded(&self.command(binary).arg("version").output().expect("it runs"));
         assert_eq!(version.trim(), format!("devrun {}", env!("CARGO_PKG_VERSION")));
-        if !Path::new("/usr/bin/redis-server").exists() {
+        if !installed("redis-server") {
             return skipped("redis-server is not installed, so no stack was started");
         }
         let script = "test -n \"$REDIS_URL\" && echo $REDIS_URL";

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, Project, eventually, is_root, skipped};
+use crate::harness::{PATIENCE, Project, eventually, installed, is_root, skipped};
 
 trials![
     input_files_changed_while_they_are_in_use_are_named,
@@ -142,7 +142,7 @@ fn sql_logs_in_and_asks() {
 }
 
 fn user_id_holds_for_recipes() {
-    if !is_root() || !Path::new("/usr/bin/redis-server").exists() {
+    if !is_root() || !installed("redis-server") {
         return skipped("needs root and redis");
     }
     let project = Project::new().env("PATH", "/usr/local/bin:/usr/bin:/bin");

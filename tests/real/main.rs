@@ -7,6 +7,7 @@
 
 use std::process::ExitCode;
 
+use harness::{TEST_STORE, installed};
 use libtest_mimic::Trial;
 use runner::trial;
 
@@ -79,6 +80,7 @@ mod waits;
 mod walkthrough;
 
 fn main() -> ExitCode {
+    fetch_missing_servers();
     let files = [
         agents::trials(),
         applications::trials(),
@@ -117,6 +119,21 @@ fn main() -> ExitCode {
         parts_of_tests(),
     ];
     runner::run(files.into_iter().flatten().collect(), 2 * runner::cores())
+}
+
+/// Postgres and Redis, which most tests start, come into the store of this checkout where the machine has none.
+fn fetch_missing_servers() {
+    let missing =
+        || [("initdb", "postgres@16"), ("redis-server", "redis")].into_iter().filter(|(program, _)| !installed(program));
+    if std::env::args().any(|word| word == "--list") || missing().next().is_none() {
+        return;
+    }
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var(TEST_STORE, services::store()) };
+    for (_, recipe) in missing() {
+        // Why it is not here is told by each test that wants it.
+        let _absent = services::fetched(recipe);
+    }
 }
 
 /// What tests start in a process of its own.
