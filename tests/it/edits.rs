@@ -124,6 +124,24 @@ fn one_edit_restarts_one_service_and_the_plan_had_said_so() {
 }
 
 #[test]
+fn a_volume_that_lies_elsewhere_restarts_whoever_has_it() {
+    let text = r#"
+        [volumes.media]
+        path = "first"
+        [services.a]
+        run = "{svc:a}"
+        volumes = ["media"]
+        [services.b]
+        run = "{svc:b}"
+        "#;
+    let project = Project::new().procfile(text);
+    project.run(&["up", "-d"]).code(0);
+    edit(&project, &text.replace("\"first\"", "\"second\""), &[("a", "restart", "changed: directory of a volume")]);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
 fn a_variable_of_the_shell_is_no_change_unless_the_procfile_names_it() {
     let project = Project::new()
         .procfile("[services.a]\nrun = \"{svc:a}\"\nenv = { LEVEL = \"${LEVEL:-info}\" }\n[services.b]\nrun = \"{svc:b}\"\n");

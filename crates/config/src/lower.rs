@@ -240,6 +240,8 @@ fn lower_service(
         requirements::check_urls(resolver, service)?;
     }
     let data = service.data().and_then(|data| VolumeName::new(data).ok());
+    let volumes: Vec<VolumeName> = volumes?.into_iter().filter_map(|volume| VolumeName::new(volume).ok()).collect();
+    let volume_paths = volumes.iter().map(|name| (name.clone(), resolver.volume_path(name.as_str()).0)).collect();
     let mut ready = ready?;
     if service.task {
         ready = None;
@@ -273,7 +275,8 @@ fn lower_service(
         stop: stop?,
         update: update?,
         data,
-        volumes: volumes?.into_iter().filter_map(|volume| VolumeName::new(volume).ok()).collect(),
+        volumes,
+        volume_paths,
         limits: allowed?,
         reserve: reserve?,
         optional: optional?,

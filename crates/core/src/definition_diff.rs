@@ -25,6 +25,7 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         stop,
         data,
         volumes,
+        volume_paths,
         limits,
         reserve,
         user_id,
@@ -105,6 +106,7 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
         // The same volume lies elsewhere: the data of another mode.
         (*data != new.data || old.attributes.get("data") == new.attributes.get("data"), "data directory"),
         (*volumes == new.volumes, "volumes"),
+        (*volume_paths == new.volume_paths || *volumes != new.volumes, "directory of a volume"),
         (*limits == new.limits, "limits"),
         (*reserve == new.reserve, "reserve"),
         (*user_id == new.user_id, "user_id"),

@@ -198,6 +198,9 @@ pub struct ServiceSpec {
     pub data: Option<VolumeName>,
     /// Further volumes.
     pub volumes: Vec<VolumeName>,
+    /// Where its further volumes lie, absolute. Its main one is the attribute `data`.
+    #[serde(default)]
+    pub volume_paths: BTreeMap<VolumeName, PathBuf>,
     /// Limits.
     pub limits: Limits,
     /// Reservations.
@@ -263,6 +266,7 @@ impl ServiceSpec {
             update: UpdateSpec::default(),
             data: None,
             volumes: Vec::new(),
+            volume_paths: BTreeMap::new(),
             limits: Limits::default(),
             reserve: Limits::default(),
             optional: false,
