@@ -76,7 +76,8 @@ async function show(again = false) {
     else if (name === "terminal") next = terminalView(service);
     else next = servicesView();
   } catch (error) {
-    say(error.message);
+    if (again) say(error.message);
+    else if (turn === viewed) unanswered(turn, error);
     return;
   }
   if (again) await released();
@@ -86,6 +87,15 @@ async function show(again = false) {
   if (again) refill(byId("main"), next.element);
   else byId("main").replaceChildren(...next.element.filter(Boolean));
   next.opened?.();
+}
+
+// A view that cannot be drawn: not the one before under another name. It is asked for again until it comes or another one is wanted.
+const AGAIN = 2000;
+function unanswered(turn, error) {
+  view?.close?.();
+  view = null;
+  byId("main").replaceChildren(h("h2", {}, "There is no answer"), h("p", {}, error.message), h("button", { onclick: () => show() }, "Try again"));
+  setTimeout(() => { if (turn === viewed) show(); }, AGAIN);
 }
 
 async function load() {
