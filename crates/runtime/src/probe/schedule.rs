@@ -23,10 +23,10 @@ pub fn attempt_step(since: Duration, took: Duration, cap: Duration) -> Duration 
 }
 
 /// The pause between two questions whether any of `waiting` services listens, `youngest` after the spawn of the last one.
-/// A question costs some 10 µs and 2 more for each: half a millisecond for a quick service, which lies within a fifth of a
-/// per cent of a slow one's start, and never more than a tenth of one processor for all.
+/// A question costs some 10 µs and 2 more for each: a quarter of a millisecond for a quick service, a fifth of a per cent of the
+/// start of a slower one, and never more than a tenth of one processor for all.
 pub(crate) fn listener_poll_interval(youngest: Duration, waiting: usize) -> Duration {
-    const SHORTEST: Duration = Duration::from_micros(500);
+    const SHORTEST: Duration = Duration::from_micros(250);
     const LONGEST: Duration = Duration::from_millis(20);
     let all = Duration::from_micros(30).saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX));
     (youngest / 500).max(all).clamp(SHORTEST, LONGEST)
@@ -172,8 +172,9 @@ mod tests {
     #[test]
     fn questions_grow_with_the_start_and_with_their_number() {
         for (youngest, waiting, expected) in [
-            (ms(0), 1, 500),
-            (ms(200), 10, 500),
+            (ms(0), 1, 250),
+            (ms(0), 10, 300),
+            (ms(200), 10, 400),
             (ms(1000), 10, 2000),
             (ms(60_000), 1, 20_000),
             (ms(0), 100, 3000),
