@@ -30,6 +30,10 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether a process is known that leaves its session, closes its descriptors and clears its environment within milliseconds: by descent
+/// or a cgroup, which the portable drivers lack.
+const KNOWS_WHAT_HIDES: bool = devrun_keeper::INHERITS_ORPHANS;
+
 /// A project's folders, a token, and an end that leaves nothing.
 struct World {
     folder: tempfile::TempDir,
@@ -319,7 +323,9 @@ async fn a_child_starts_clean() {
     assert_eq!(process.exited().await, ExitStatus::Code(0));
     let text = process.output();
     let opened: Vec<&str> = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
-    assert!(opened.iter().any(|line| line.starts_with("0 pipe:")), "{opened:?}");
+    // A pipe without a name, or a FIFO whose name is gone.
+    let is_pipe = |line: &&str| line.starts_with("0 pipe:") || line.starts_with("0 /") && line.contains("/stdin-");
+    assert!(opened.iter().any(is_pipe), "{opened:?}");
     assert_eq!(opened.len(), 5, "{opened:?}");
     process.empty().await;
     // Rust's own runtime ignores SIGPIPE in the fixture, so signals are looked at in a shell.
@@ -423,7 +429,7 @@ async fn o01_o04_children_and_escapee() {
 async fn o04_the_escapee_is_known_without_its_environment_or_without_its_lock() {
     a_tree_is_stopped(false, &["--clobber-env"]).await;
     a_tree_is_stopped(false, &["--close-fds"]).await;
-    if is_root() {
+    if is_root() && KNOWS_WHAT_HIDES {
         a_tree_is_stopped(true, &["--close-fds", "--clobber-env"]).await;
     }
 }
@@ -561,10 +567,7 @@ async fn a_stray_that_fits_nobody_is_ended_by_finish() {
     let mut main = start(&keeper, world.spec(&keeper, "api", &words));
     main.spawned().await;
     assert_eq!(main.exited().await, ExitStatus::Code(0));
-    // Where descent is remembered, it fits the service below which it was seen.
-    if devrun_keeper::INHERITS_ORPHANS {
-        main.empty().await;
-    }
+    main.empty().await;
     assert_eq!(world.orphans().len(), 1);
     assert_eq!(keeper.finish().await, []);
     assert_eq!(world.orphans(), [0; 0]);
@@ -636,6 +639,9 @@ async fn o05_reverse_order_without_the_supervisor() {
 async fn o06_o07_escapees_without_the_supervisor() {
     the_keeper_stops_everything(false, &["--setsid-escape", "--clobber-env"]).await;
     the_keeper_stops_everything(false, &["--setsid-escape", "--close-fds"]).await;
+    if !KNOWS_WHAT_HIDES {
+        return;
+    }
     the_keeper_stops_everything(true, &["--setsid-escape", "--close-fds", "--clobber-env"]).await;
     // Fits no service at all; it is ended as a stray.
     the_keeper_stops_everything(false, &["--setsid-escape", "--close-fds", "--clobber-env"]).await;
@@ -868,7 +874,7 @@ async fn o08_the_sweep_finds_what_both_have_left() {
         (true, vec!["--clobber-env", "--close-fds"]),
         (true, vec![]),
     ] {
-        if cgroup && !is_root() {
+        if cgroup && !is_root() || flags.len() == 2 && !KNOWS_WHAT_HIDES {
             continue;
         }
         let world = World::new(cgroup);
@@ -1103,12 +1109,14 @@ async fn a_hundred_spawns_are_pipelined() {
         status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>()
     };
     let mut last = (Instant::now(), switches());
+    // Where orphans do not come to it, it looks at all processes once a second.
+    let asleep = Duration::from_millis(if devrun_keeper::INHERITS_ORPHANS { 1000 } else { 500 });
     eventually("a keeper of a hundred idle services sleeps a whole second", || {
         let now = switches();
         if now != last.1 {
             last = (Instant::now(), now);
         }
-        last.0.elapsed() > Duration::from_secs(1)
+        last.0.elapsed() > asleep
     })
     .await;
     let at = Instant::now();

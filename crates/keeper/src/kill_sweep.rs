@@ -15,6 +15,7 @@ use crate::journal::Journal;
 use devrun_model::keeper::{Identity, ProcessId};
 
 use super::cgroup::ProcessCgroup;
+use super::drivers::own_process::INHERITS_ORPHANS;
 use super::ownership::{Evidence, OwnershipIndex};
 use super::process_list::{self, Stat};
 use super::scan::{self, FoundProcess, SignalPermission, SweepScope};
@@ -31,6 +32,9 @@ const STOPS: u32 = 30;
 /// Repeated listings within one scan.
 const LISTINGS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(3);
+/// One tree after the other, so that what lives a few milliseconds is met; where each question for what is below a process is a look at
+/// all processes, it is asked once for all of them.
+const ROOTS_AT_ONCE: usize = if INHERITS_ORPHANS { 1 } else { usize::MAX };
 
 /// Why a process is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,8 +218,8 @@ impl<'a> KillSweep<'a> {
         for _ in 0..LISTINGS {
             let mut found = 0;
             for index in 0..self.parents.len() {
-                for stat in self.parents[index].children() {
-                    found += self.meet_tree(&stat);
+                for roots in self.parents[index].children().chunks(ROOTS_AT_ONCE) {
+                    found += self.meet_trees(roots);
                 }
             }
             if found == 0 {
@@ -226,9 +230,10 @@ impl<'a> KillSweep<'a> {
         new
     }
 
-    fn meet_tree(&mut self, root: &Stat) -> usize {
-        let mut new = usize::from(self.meet(root, Some((None, Evidence::Descent))));
-        for stat in process_list::descendants(&[root.pid]).into_iter().filter_map(process_list::stat).filter(Stat::lives) {
+    fn meet_trees(&mut self, roots: &[Stat]) -> usize {
+        let pids: Vec<i32> = roots.iter().map(|root| root.pid).collect();
+        let mut new = roots.iter().filter(|root| self.meet(root, Some((None, Evidence::Descent)))).count();
+        for stat in process_list::descendants(&pids).into_iter().filter_map(process_list::stat).filter(Stat::lives) {
             new += usize::from(self.meet(&stat, Some((None, Evidence::Descent))));
         }
         new

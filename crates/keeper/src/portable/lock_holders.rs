@@ -1,5 +1,5 @@
-//! Who holds a lock on a file or a directory. No list of locks is to be had here, so whoever has the file open counts; of this user's
-//! processes only, as those of others cannot be looked into.
+//! Who holds a lock on a file or a directory. No list of locks is to be had here, so whoever has the file open counts. Only
+//! root can look into the processes of other users.
 //!
 //! A supervisor has the instance lock open and a keeper its state directory. Whoever signals compares the identity as well.
 
@@ -14,7 +14,7 @@ pub fn pids(path: &Path) -> Vec<i32> {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Vec::new() };
     let (own, file) = (nix::unistd::getuid().as_raw(), (meta.dev(), meta.ino()));
     let mut found: Vec<i32> =
-        all().into_iter().filter(|pid| *pid > 1 && uid(*pid) == Some(own) && has_open(*pid, file)).collect();
+        all().into_iter().filter(|pid| *pid > 1 && (own == 0 || uid(*pid) == Some(own)) && has_open(*pid, file)).collect();
     found.sort_unstable();
     found
 }
