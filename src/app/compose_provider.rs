@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use devrun_keeper::file_size_limit;
+use devrun_keeper::{file_size_limit, own_program};
 use devrun_model::{Failure, FailureKind, ServiceSpec, exit, mask};
 use devrun_runtime::runtime_dir;
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ fn own(globals: &Globals, directory: &Path, progress: ProgressArg) -> Globals {
 /// Runs a command on the service's stack. What it prints becomes the state that compose shows.
 fn run(own: &Globals, directory: &Path, words: &[&str]) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}"));
-    let mut command = Command::new(crate::app::runtime::OWN_PROGRAM);
+    let mut command = Command::new(own_program::path());
     command.arg0("devrun").args(own_command::arguments(own)).args(words);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     own_command::of_no_stack(&mut command);

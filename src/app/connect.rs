@@ -7,7 +7,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use devrun_keeper::{identity, procfs, signal};
+use devrun_keeper::{identity, process_list, signal};
 use devrun_keeper::{journal, lock};
 use devrun_model::keeper::Identity;
 use devrun_model::{Failure, FailureKind, Paths};
@@ -50,7 +50,7 @@ pub async fn supervisor(places: &Paths) -> Result<Option<ControlClient>, Failure
 
 /// What is said of a supervisor that does not answer: one that was stopped goes on when it is told to.
 fn explained(places: &Paths, failure: Failure) -> Failure {
-    let is_stopped = |pid: i32| procfs::stat(pid).is_some_and(|stat| matches!(stat.state, b'T' | b't'));
+    let is_stopped = |pid: i32| process_list::stat(pid).is_some_and(|stat| matches!(stat.state, b'T' | b't'));
     let Some(pid) = holder(places).map(|running| running.pid).filter(|pid| is_stopped(*pid)) else { return failure };
     Failure::new(failure.kind, format!("the supervisor (pid {pid}) is stopped (Ctrl-Z or SIGSTOP) and does not answer"))
         .help(format!("resume it: `fg` in its terminal, or kill -CONT {pid}; devrun down --emergency ends it and what it runs"))
@@ -76,7 +76,7 @@ pub fn holder(places: &Paths) -> Option<Identity> {
     }
     let named = lock::recorded_pid(&path)?;
     let supervisor = journal::read(&places.journal()).ok()?.header?.supervisor;
-    let ours = procfs::uid(supervisor.pid).is_some_and(|uid| uid == nix::unistd::geteuid().as_raw());
+    let ours = process_list::uid(supervisor.pid).is_some_and(|uid| uid == nix::unistd::geteuid().as_raw());
     (supervisor.pid == named && ours && identity::holds(&supervisor)).then_some(supervisor)
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use devrun_keeper::file_size_limit;
+use devrun_keeper::{file_size_limit, own_program};
 use devrun_model::{Failure, FailureKind};
 
 use crate::globals::Globals;
@@ -39,7 +39,7 @@ pub fn of_no_stack(command: &mut Command) {
 /// `Internal` when it cannot be started.
 pub fn run(globals: &Globals, words: &[OsString]) -> Result<i32, Failure> {
     let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}"));
-    let mut command = Command::new(crate::app::runtime::OWN_PROGRAM);
+    let mut command = Command::new(own_program::path());
     command.arg0("devrun").args(arguments(globals)).args(words).stdin(Stdio::null()).stdout(std::io::stderr());
     file_size_limit::restore_in_child(&mut command);
     let status = command.status().map_err(failed)?;
@@ -51,7 +51,7 @@ pub fn run(globals: &Globals, words: &[OsString]) -> Result<i32, Failure> {
 /// # Errors
 /// `Internal` when it cannot be started.
 pub fn spawn(globals: &Globals, words: &[OsString]) -> Result<(), Failure> {
-    let mut command = Command::new(crate::app::runtime::OWN_PROGRAM);
+    let mut command = Command::new(own_program::path());
     command.arg0("devrun").args(arguments(globals)).args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     file_size_limit::restore_in_child(&mut command);
     let spawned = command.process_group(0).spawn();

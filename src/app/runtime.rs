@@ -2,10 +2,6 @@
 
 use devrun_model::Failure;
 
-/// The program that this process runs. The kernel's own link leads to the file itself, also when it has been replaced or
-/// deleted since (proc(5)), so what is started by it is the version that runs.
-pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
-
 /// Whether there was a runtime in this process. It leaves a socket for signals behind, which two processes cannot share.
 static RUNTIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
@@ -20,7 +16,7 @@ pub(crate) fn fit_to_fork() -> Result<(), Failure> {
     }
     devrun_keeper::file_size_limit::restore();
     let mut words = std::env::args_os();
-    let mut command = std::process::Command::new(OWN_PROGRAM);
+    let mut command = std::process::Command::new(devrun_keeper::own_program::path());
     if let Some(name) = words.next() {
         command.arg0(name);
     }
@@ -33,8 +29,7 @@ pub(crate) fn fit_to_fork() -> Result<(), Failure> {
 /// # Errors
 /// `Internal`, with what refuses it.
 pub(crate) fn ensure_threads() -> Result<(), Failure> {
-    #[cfg(target_os = "linux")]
-    if devrun_keeper::in_flight::is_clone3_refused()
+    if devrun_keeper::is_clone3_refused()
         && let Err(error) = std::thread::Builder::new().spawn(|| ())
     {
         let reason = format!("cannot create a thread: {error}: a seccomp profile refuses the system call clone3");

@@ -18,7 +18,7 @@ use crate::ui::output;
 use crate::ui::progress::ProgressView;
 use crate::ui::term::say;
 use devrun_keeper::lock::{InstanceLock, InstanceLockError};
-use devrun_keeper::{KeeperHandle, KeeperOptions, LaunchedKeeper};
+use devrun_keeper::{KeeperHandle, KeeperOptions, LaunchedKeeper, own_program};
 use devrun_logs::{LogItem, LogPump, LogSubscription};
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Status};
@@ -97,7 +97,7 @@ impl StackClaim {
             Ok(lock) => lock,
             Err(pid) => return Ok(Err(pid)),
         };
-        let keeper = KeeperHandle::launch(crate::app::runtime::OWN_PROGRAM.as_ref())?;
+        let keeper = KeeperHandle::launch(&own_program::path())?;
         Ok(Ok(Self { lock, keeper, places: places.clone() }))
     }
 
@@ -135,7 +135,7 @@ impl StackClaim {
         let run = run_id()?;
         let pump = LogPump::start(places.logs()).map_err(internal("the log thread cannot be started"))?;
         let hello = hello(&plan, &places, &run);
-        let options = KeeperOptions { program: crate::app::runtime::OWN_PROGRAM.into(), hello, owns_children: true };
+        let options = KeeperOptions { program: own_program::path(), hello, owns_children: true };
         // The socket is made while the keeper comes up.
         let (keeper, bound) = tokio::join!(KeeperHandle::handshake(options, keeper), async { server::bind(&places) });
         let (keeper, link) = keeper?;

@@ -58,6 +58,9 @@ impl Watch {
     #[cfg(target_os = "linux")]
     fn of(file: BorrowedFd<'_>) -> Option<Self> {
         use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+        if !devrun_keeper::HAS_FILE_NOTICES {
+            return None;
+        }
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
         let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
         let number = inotify::add_watch(&queue, own.as_str(), WatchFlags::ATTRIB | WatchFlags::DELETE_SELF).ok()?;

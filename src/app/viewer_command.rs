@@ -9,7 +9,6 @@ use devrun_keeper::file_size_limit;
 use devrun_model::{Failure, FailureKind};
 
 use crate::app::own_command;
-use crate::app::runtime::OWN_PROGRAM;
 use crate::globals::{Color, Globals, ProgressArg};
 
 /// What a command printed and how it ended.
@@ -41,7 +40,7 @@ fn command(globals: &Globals) -> Command {
 }
 
 fn own_program() -> Command {
-    let mut command = Command::new(OWN_PROGRAM);
+    let mut command = Command::new(devrun_keeper::own_program::path());
     command.arg0("devrun");
     file_size_limit::restore_in_child(&mut command);
     command

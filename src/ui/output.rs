@@ -7,7 +7,6 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -77,8 +76,9 @@ pub fn detach() -> io::Result<()> {
 }
 
 fn is_pipe(stream: Stream) -> bool {
-    let link = if stream == Stream::Out { "/proc/self/fd/1" } else { "/proc/self/fd/2" };
-    std::fs::metadata(link).is_ok_and(|meta| meta.file_type().is_fifo() || meta.file_type().is_socket())
+    use rustix::fs::FileType;
+    let found = if stream == Stream::Out { rustix::fs::fstat(io::stdout()) } else { rustix::fs::fstat(io::stderr()) };
+    found.is_ok_and(|found| matches!(FileType::from_raw_mode(found.st_mode), FileType::Fifo | FileType::Socket))
 }
 
 impl WriterState {

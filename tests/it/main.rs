@@ -83,6 +83,7 @@ mod outside;
 mod ownership;
 mod performance;
 mod port_conflicts;
+mod portable;
 mod privileges;
 mod probes;
 mod process;
@@ -132,5 +133,5 @@ mod words;
 mod work;
 
 fn main() -> std::process::ExitCode {
-    runner::run(runner::tests(), 3 * runner::cores())
+    runner::run(portable::without_lacking(runner::tests()), 3 * runner::cores())
 }

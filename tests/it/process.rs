@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use devrun_keeper::journal;
 use devrun_keeper::{
-    CommandRequest, KeeperEvent, KeeperHandle, KeeperOptions, ProcessEvent, Runner, identity, leftover_sweep, procfs,
+    CommandRequest, KeeperEvent, KeeperHandle, KeeperOptions, ProcessEvent, Runner, identity, leftover_sweep, process_list,
 };
 use devrun_model::keeper::{ExitStatus, Identity, KeeperHello, ProcessId, Role, RunAs, SpawnSpec, StopOrder};
 use devrun_model::{Paths, ServiceId, Signal, StopTo};
@@ -30,6 +30,10 @@ fn testsvc() -> PathBuf {
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
+
+/// Whether a process is known that leaves its session, closes its descriptors and clears its environment within milliseconds: by descent
+/// or a cgroup, which the portable drivers lack.
+const KNOWS_WHAT_HIDES: bool = devrun_keeper::INHERITS_ORPHANS;
 
 /// A project's folders, a token, and an end that leaves nothing.
 struct World {
@@ -130,8 +134,8 @@ impl World {
             let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&words).contains(&self.token)
         };
-        let lives = |pid: &i32| procfs::stat(*pid).is_some_and(|stat| stat.lives());
-        procfs::pids().into_iter().filter(|pid| *pid != own).filter(carries).filter(lives).collect()
+        let lives = |pid: &i32| process_list::stat(*pid).is_some_and(|stat| stat.lives());
+        process_list::pids().into_iter().filter(|pid| *pid != own).filter(carries).filter(lives).collect()
     }
     fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
@@ -320,7 +324,9 @@ async fn a_child_starts_clean() {
     assert_eq!(process.exited().await, ExitStatus::Code(0));
     let text = process.output();
     let opened: Vec<&str> = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
-    assert!(opened.iter().any(|line| line.starts_with("0 pipe:")), "{opened:?}");
+    // A pipe without a name, or a FIFO whose name is gone.
+    let is_pipe = |line: &&str| line.starts_with("0 pipe:") || line.starts_with("0 /") && line.contains("/stdin-");
+    assert!(opened.iter().any(is_pipe), "{opened:?}");
     assert_eq!(opened.len(), 5, "{opened:?}");
     process.empty().await;
     // Rust's own runtime ignores SIGPIPE in the fixture, so signals are looked at in a shell.
@@ -424,7 +430,7 @@ async fn o01_o04_children_and_escapee() {
 async fn o04_the_escapee_is_known_without_its_environment_or_without_its_lock() {
     a_tree_is_stopped(false, &["--clobber-env"]).await;
     a_tree_is_stopped(false, &["--close-fds"]).await;
-    if is_root() {
+    if is_root() && KNOWS_WHAT_HIDES {
         a_tree_is_stopped(true, &["--close-fds", "--clobber-env"]).await;
     }
 }
@@ -634,6 +640,9 @@ async fn o05_reverse_order_without_the_supervisor() {
 async fn o06_o07_escapees_without_the_supervisor() {
     the_keeper_stops_everything(false, &["--setsid-escape", "--clobber-env"]).await;
     the_keeper_stops_everything(false, &["--setsid-escape", "--close-fds"]).await;
+    if !KNOWS_WHAT_HIDES {
+        return;
+    }
     the_keeper_stops_everything(true, &["--setsid-escape", "--close-fds", "--clobber-env"]).await;
     // Fits no service at all; it is ended as a stray.
     the_keeper_stops_everything(false, &["--setsid-escape", "--close-fds", "--clobber-env"]).await;
@@ -690,6 +699,11 @@ async fn a_stop_command_and_short_lived_roles_without_the_supervisor() {
     assert!(text.starts_with("command api\nleader 15 "), "{text}");
 }
 
+/// How a process has ended that a killed keeper left: only its reaper can know.
+fn as_its_reaper_knows(status: ExitStatus) -> ExitStatus {
+    if devrun_keeper::INHERITS_ORPHANS { status } else { ExitStatus::Unknown }
+}
+
 #[test]
 async fn o10_a_dead_keeper_takes_nobody_with_it() {
     for cgroup in [true, false] {
@@ -712,15 +726,15 @@ async fn o10_a_dead_keeper_takes_nobody_with_it() {
         let mut fresh = start(&keeper, world.spec(&keeper, "new", &[]));
         fresh.spawned().await;
         fresh.says("up ").await;
-        assert_eq!(coded.exited().await, ExitStatus::Code(7));
+        assert_eq!(coded.exited().await, as_its_reaper_knows(ExitStatus::Code(7)));
         coded.empty().await;
         keeper.stop(tree.process, None);
-        assert_eq!(tree.exited().await, ExitStatus::Code(0));
+        assert_eq!(tree.exited().await, as_its_reaper_knows(ExitStatus::Code(0)));
         tree.empty().await;
         let text = world.text("mark");
         assert_eq!(text.lines().filter(|line| line.contains(" 15 ")).count(), 4, "{text}");
         keeper.kill(stubborn.process);
-        assert_eq!(stubborn.exited().await, ExitStatus::Signal(Signal::KILL));
+        assert_eq!(stubborn.exited().await, as_its_reaper_knows(ExitStatus::Signal(Signal::KILL)));
         stubborn.empty().await;
         assert_eq!(world.orphans().len(), 1);
         keeper.stop(fresh.process, None);
@@ -817,7 +831,7 @@ async fn spared_names_are_left_alone() {
     let mut process = start(&keeper, spec);
     process.spawned().await;
     let find = || {
-        let all = procfs::pids().into_iter().filter_map(procfs::stat);
+        let all = process_list::pids().into_iter().filter_map(process_list::stat);
         let exe = |pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path == daemon);
         all.filter(|stat| stat.lives() && stat.comm == "daemon").find(|stat| exe(stat.pid))
     };
@@ -861,7 +875,7 @@ async fn o08_the_sweep_finds_what_both_have_left() {
         (true, vec!["--clobber-env", "--close-fds"]),
         (true, vec![]),
     ] {
-        if cgroup && !is_root() {
+        if cgroup && !is_root() || flags.len() == 2 && !KNOWS_WHAT_HIDES {
             continue;
         }
         let world = World::new(cgroup);
@@ -1096,12 +1110,14 @@ async fn a_hundred_spawns_are_pipelined() {
         status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>()
     };
     let mut last = (Instant::now(), switches());
+    // Where orphans do not come to it, it looks at all processes once a second.
+    let asleep = Duration::from_millis(if devrun_keeper::INHERITS_ORPHANS { 1000 } else { 500 });
     eventually("a keeper of a hundred idle services sleeps a whole second", || {
         let now = switches();
         if now != last.1 {
             last = (Instant::now(), now);
         }
-        last.0.elapsed() > Duration::from_secs(1)
+        last.0.elapsed() > asleep
     })
     .await;
     let at = Instant::now();

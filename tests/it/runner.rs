@@ -55,6 +55,15 @@ pub fn trial(path: &str, run: fn()) -> Trial {
     })
 }
 
+/// A test that is known not to be possible here: it is reported as one that found that out.
+pub fn impossible(name: &str, why: &'static str) -> Trial {
+    let name = name.to_owned();
+    Trial::ignorable_test(name.clone(), move || {
+        IGNORED.lock().expect("no test holds it").push((name, why.to_owned()));
+        Ok(Completion::ignored_with(why))
+    })
+}
+
 /// How many processors there are.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

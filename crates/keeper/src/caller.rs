@@ -8,7 +8,7 @@ use devrun_model::keeper::ProcessId;
 
 use crate::journal::Journal;
 use crate::ownership::OwnershipIndex;
-use crate::{identity, identity_check, procfs, scan};
+use crate::{identity, identity_check, process_list, scan};
 
 /// This process as a part of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Caller {
 #[must_use]
 pub fn inside(journal: &Journal) -> Option<Caller> {
     let pid = std::process::id().cast_signed();
-    let chain = procfs::ancestors(pid);
+    let chain = process_list::ancestors(pid);
     let supervisor = journal.header.as_ref().map(|header| &header.supervisor);
     let place = |who: Option<&devrun_model::keeper::Identity>| {
         who.filter(|who| identity::holds(who)).and_then(|who| chain.iter().position(|above| *above == who.pid))
@@ -40,11 +40,15 @@ pub fn inside(journal: &Journal) -> Option<Caller> {
     for entry in scan::current_entries(journal) {
         ownership.add(&entry, identity_check::is_recorded_leader(&entry));
     }
-    let attributions: Vec<Option<ProcessId>> =
-        below.iter().filter_map(|pid| procfs::stat(*pid)).filter_map(|stat| ownership.of(&stat)).map(|(of, _)| of).collect();
+    let attributions: Vec<Option<ProcessId>> = below
+        .iter()
+        .filter_map(|pid| process_list::stat(*pid))
+        .filter_map(|stat| ownership.of(&stat))
+        .map(|(of, _)| of)
+        .collect();
     if !by_descent && attributions.is_empty() {
         return None;
     }
     let service = attributions.into_iter().flatten().find_map(|process| journal.live.get(&process));
-    Some(Caller { pid, command: procfs::command(pid), service: service.map(|entry| entry.service.clone()) })
+    Some(Caller { pid, command: process_list::command(pid), service: service.map(|entry| entry.service.clone()) })
 }

@@ -21,6 +21,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use devrun_model::keeper::SpawnSpec;
 
+use super::drivers::own_process::HAS_CGROUPS;
+
 /// How the directory of a run begins; 32 hexadecimal digits follow.
 const PREFIX: &str = "devrun-";
 
@@ -370,7 +372,7 @@ fn mount_point() -> Option<&'static PathBuf> {
     static MOUNT: OnceLock<Option<PathBuf>> = OnceLock::new();
     MOUNT
         .get_or_init(|| {
-            let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+            let text = HAS_CGROUPS.then(|| fs::read_to_string("/proc/self/mountinfo").ok()).flatten()?;
             text.lines().find_map(|line| {
                 let (before, after) = line.split_once(" - ")?;
                 (after.split(' ').next()? == "cgroup2").then(|| PathBuf::from(before.split(' ').nth(4).unwrap_or_default()))

@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::drivers::own_process;
+use super::drivers::pipes::pipe;
 
 /// What the limit of core files was before we took ours away.
 static CORE: OnceLock<u64> = OnceLock::new();
@@ -22,11 +23,7 @@ pub fn protect_memory() {
         let _ = setrlimit(Resource::RLIMIT_CORE, 0, hard);
         soft
     });
-    #[cfg(target_os = "linux")]
-    // SAFETY: prctl with integer arguments.
-    unsafe {
-        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0)
-    };
+    own_process::deny_dumps();
 }
 
 /// The soft limit of core files that services get.
@@ -80,54 +77,12 @@ pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<ForkSide> {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
-    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
-    let ends = nix::unistd::pipe()?;
-    for end in [&ends.0, &ends.1] {
-        nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    }
-    Ok(ends)
-}
-
 /// A reader of a file that our caller has left open, a pipe above all, shall not wait for the supervisor.
 fn close_other_files(kept: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    #[cfg(not(target_os = "linux"))]
-    let _all_stay = kept;
-    #[cfg(target_os = "linux")]
-    {
-        let kept = kept.map(|kept| kept.as_raw_fd().unsigned_abs()).filter(|kept| *kept > 2);
-        let ranges = match kept {
-            None => [Some((3, u32::MAX)), None],
-            Some(kept) => [(kept > 3).then(|| (3, kept - 1)), Some((kept + 1, u32::MAX))],
-        };
-        // SAFETY: integer arguments. Before the first runtime nobody here owns a file but the caller, who has let go of its
-        // own.
-        let close = |(first, last): (u32, u32)| unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0;
-        if !ranges.into_iter().flatten().all(close) {
-            close_listed(kept)?;
-        }
-        // SAFETY: a literal for the name that `ps` shows.
-        unsafe { libc::prctl(libc::PR_SET_NAME, c"devrun-supervis".as_ptr()) };
-    }
-    Ok(())
-}
-
-/// Before Linux 5.9, and under old seccomp profiles, a range cannot be closed at once.
-#[cfg(target_os = "linux")]
-fn close_listed(kept: Option<u32>) -> io::Result<()> {
-    let mut open = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
-    }
-    for number in open.into_iter().filter(|number| *number > 2 && Some(number.unsigned_abs()) != kept) {
-        // SAFETY: as above; that of the list itself is closed by now, which is refused.
-        unsafe { libc::close(number) };
-    }
+    let kept = kept.map(|kept| kept.as_raw_fd().unsigned_abs()).filter(|kept| *kept > 2);
+    // SAFETY: before the first runtime nobody here owns a file but the caller, who has let go of its own.
+    unsafe { own_process::close_descriptors(kept) }?;
+    own_process::name_supervisor();
     Ok(())
 }
 

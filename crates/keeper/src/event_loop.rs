@@ -1,21 +1,17 @@
 //! The event loop of the keeper: requests of the supervisor, exits of children, results of exec. It sleeps while nothing
 //! happens.
 
-#[cfg(target_os = "linux")]
 mod stop;
 
 use devrun_model::exit;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::{SigSet, Signal as OsSignal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-
 use crate::cgroup::RunCgroup;
 use crate::default_limits::DefaultLimits;
+use crate::drivers::readiness::Readiness;
 use crate::fork::{self, Forker, InheritedLock, SpawnError};
 use crate::journal::{self, Journal, JournalEntry, JournalRecord, JournalWriter};
 use crate::lock;
@@ -32,7 +28,6 @@ const BATCH: usize = 8;
 /// After the last start has been quiet for this long, memory that only starts need is given back.
 const IDLE_DELAY: Duration = Duration::from_secs(1);
 const SOCKET: u64 = 0;
-const CHILDREN: u64 = 1;
 /// Other tokens are a process's number times four, plus 4, plus one of these.
 const ERRORS: u64 = 3;
 
@@ -44,7 +39,7 @@ pub(super) struct PendingExec {
 
 /// Everything the keeper holds.
 pub(super) struct KeeperLoop {
-    pub(super) epoll: Epoll,
+    pub(super) readiness: Readiness,
     pub(super) socket: Option<OwnedFd>,
     inbox: Inbox,
     pub(super) outbox: Outbox,
@@ -69,7 +64,7 @@ pub(super) struct KeeperLoop {
 
 /// Runs until there is nothing to keep any more.
 pub(super) fn run(socket: OwnedFd, default_limits: Option<DefaultLimits>, plain: bool) -> i32 {
-    match KeeperLoop::begin(socket, default_limits, plain).and_then(|(mut keeper, children)| keeper.serve(&children)) {
+    match KeeperLoop::begin(socket, default_limits, plain).and_then(|mut keeper| keeper.serve()) {
         Ok(code) => code,
         Err(_) => exit::INTERNAL,
     }
@@ -80,17 +75,12 @@ fn token(process: ProcessId, kind: u64) -> u64 {
 }
 
 impl KeeperLoop {
-    fn begin(socket: OwnedFd, default_limits: Option<DefaultLimits>, plain: bool) -> std::io::Result<(Self, SignalFd)> {
-        let mut mask = SigSet::empty();
-        mask.add(OsSignal::SIGCHLD);
-        mask.thread_block()?;
-        let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    fn begin(socket: OwnedFd, default_limits: Option<DefaultLimits>, plain: bool) -> std::io::Result<Self> {
+        let readiness = Readiness::new()?;
         nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-        epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, SOCKET))?;
-        epoll.add(&children, EpollEvent::new(EpollFlags::EPOLLIN, CHILDREN))?;
-        let keeper = Self {
-            epoll,
+        readiness.add(&socket, SOCKET)?;
+        Ok(Self {
+            readiness,
             socket: Some(socket),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
@@ -109,40 +99,29 @@ impl KeeperLoop {
             shutdown: None,
             release_at: None,
             released_count: 0,
-        };
-        Ok((keeper, children))
+        })
     }
 
-    fn serve(&mut self, children: &SignalFd) -> std::io::Result<i32> {
-        let mut events = [EpollEvent::empty(); 64];
+    fn serve(&mut self) -> std::io::Result<i32> {
+        let mut ready = Vec::new();
         let mut buffer = vec![0u8; 256 * 1024];
         loop {
             let now = Instant::now();
             let wakes = [self.trees.next_wake(), self.shutdown.as_ref().and_then(KeeperShutdown::next_wake), self.release_at];
             let wake = wakes.into_iter().flatten().min();
             let timeout = if self.inbox.has_frame() {
-                EpollTimeout::ZERO
+                Some(Duration::ZERO)
             } else {
-                wake.map_or(EpollTimeout::NONE, |at| {
-                    // Rounded up: a wake-up too early would only be followed by another.
-                    let ms = at.saturating_duration_since(now).as_micros().div_ceil(1000);
-                    EpollTimeout::try_from(Duration::from_millis(u64::try_from(ms).unwrap_or(60_000).min(60_000)))
-                        .unwrap_or(EpollTimeout::ZERO)
-                })
+                // Rounded up: a wake-up too early would only be followed by another.
+                let rounded_up = |at: Instant| at.saturating_duration_since(now).as_micros().div_ceil(1000);
+                wake.map(|at| Duration::from_millis(u64::try_from(rounded_up(at)).unwrap_or(60_000).min(60_000)))
             };
-            let count = match self.epoll.wait(&mut events, timeout) {
-                Ok(count) => count,
-                Err(nix::Error::EINTR) => 0,
-                Err(error) => return Err(error.into()),
-            };
+            self.readiness.wait(&mut ready, timeout)?;
             // Exits come first, whatever else there is to do: a child that is not reaped stays a zombie.
-            while let Ok(Some(_)) = children.read_signal() {}
             self.trees.reap();
-            for event in &events[..count] {
-                match event.data() {
+            for token in &ready {
+                match *token {
                     SOCKET => self.read_requests(),
-                    // Its work is done by now.
-                    CHILDREN => {}
                     other => {
                         let (process, kind) = ((other - 4) / 4, (other - 4) % 4);
                         if kind == ERRORS {
@@ -330,7 +309,7 @@ impl KeeperLoop {
         let started = forked
             .release()
             .map_err(|error| SpawnError { step: "release".to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) })?;
-        let _ = self.epoll.add(&started.errors, EpollEvent::new(EpollFlags::EPOLLIN, token(process, ERRORS)));
+        let _ = self.readiness.add(&started.errors, token(process, ERRORS));
         self.trees.add(entry, Relation::Parent, started.pidfd, false);
         self.logs.insert(process, LogPipes::new(started.stdout, started.stderr));
         self.pending.insert(process, PendingExec { errors: started.errors, identity });
@@ -347,7 +326,7 @@ impl KeeperLoop {
         let Some(pending) = self.pending.get(&process) else { return };
         let Some(exec_status) = fork::exec_status(&pending.errors) else { return };
         let Some(pending) = self.pending.remove(&process) else { return };
-        let _ = self.epoll.delete(&pending.errors);
+        self.readiness.remove(&pending.errors);
         // The child has left our memory. A socket that it was passed would stay open here after its service has closed it.
         self.forker.reap_in_flight();
         match exec_status {
@@ -411,15 +390,8 @@ impl KeeperLoop {
     fn drain(&mut self, process: ProcessId, kind: u64, buffer: &mut [u8]) {
         let index = usize::try_from(kind).unwrap_or(0);
         if let Some(end) = self.logs.get_mut(&process).and_then(|logs| logs.drain(index, buffer)) {
-            self.unwatch(end.as_fd());
+            self.readiness.remove(&end);
         }
-    }
-
-    /// Takes a descriptor out of epoll before it is closed: while another process holds a duplicate, closing alone would not,
-    /// and its events would come forever.
-    fn unwatch(&self, fd: BorrowedFd<'_>) {
-        // Refused when it was never in.
-        let _ = self.epoll.delete(fd);
     }
 
     fn close_logs(&mut self, process: ProcessId) {
@@ -430,12 +402,12 @@ impl KeeperLoop {
                 // The last words; more than a pipe holds cannot be left.
                 for _ in 0..5 {
                     if let Some(end) = logs.drain(index, &mut buffer) {
-                        self.unwatch(end.as_fd());
+                        self.readiness.remove(&end);
                         break;
                     }
                 }
             }
-            logs.ends().for_each(|(_, end)| self.unwatch(end));
+            logs.ends().for_each(|(_, end)| self.readiness.remove(end));
         }
     }
 
@@ -447,8 +419,8 @@ impl KeeperLoop {
             }
             for (index, end) in logs.ends() {
                 let token = token(*process, index as u64);
-                // Without a place in epoll it is read at its end only, and may block; that needs a machine out of memory.
-                let _ = self.epoll.add(end, EpollEvent::new(EpollFlags::EPOLLIN, token));
+                // Refused, it is read at its end only, and may block; that needs a machine out of memory.
+                let _ = self.readiness.add(end, token);
             }
         }
     }
@@ -473,8 +445,7 @@ impl KeeperLoop {
             Ok(done) => {
                 if done == self.wants_write {
                     self.wants_write = !done;
-                    let flags = if done { EpollFlags::EPOLLIN } else { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT };
-                    let _ = self.epoll.modify(socket.as_fd(), &mut EpollEvent::new(flags, SOCKET));
+                    let _ = self.readiness.wait_for_writes(socket.as_fd(), SOCKET, !done);
                 }
             }
             // The end of the socket comes as an event of its own.

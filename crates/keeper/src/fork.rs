@@ -13,7 +13,6 @@
 //! - all of them where the kernel refuses clone3, or `DEVRUN_PLAIN_FORK` is set
 
 use super::default_limits::DefaultLimits;
-use std::cell::RefCell;
 use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
@@ -26,12 +25,12 @@ use devrun_model::keeper::{RunAs, SpawnSpec};
 use devrun_model::os_text;
 
 use super::c_strings::{c_pointers, c_string};
-use super::child::{PreparedChild, STEPS, run_child};
-use super::in_flight::{BlockedSignals, InFlightChild, fork_into};
+use super::child::{PreparedChild, STEPS};
+use super::drivers::launch::Launcher;
+use super::drivers::{child_calls, pidfd};
 use super::passed_sockets::{self, PassedSockets};
 use super::pipes::{enlarge_pipe, pipe, set_nonblocking};
 use super::silent_stdin;
-use super::syscall::ChildStack;
 
 /// Which step failed, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,9 +106,7 @@ pub struct Forker {
     null: OwnedFd,
     default_limits: Option<DefaultLimits>,
     changed_signals: Vec<i32>,
-    plain: bool,
-    in_flight: RefCell<Vec<InFlightChild<PreparedChild>>>,
-    stacks: RefCell<Vec<ChildStack>>,
+    launcher: Launcher,
 }
 
 /// A lock that is ready to be inherited. Descriptors 0 to 2 are taken in the keeper, so it survives the child's shuffle.
@@ -149,14 +146,7 @@ impl Forker {
     /// When `/dev/null` cannot be opened.
     pub fn new(default_limits: Option<DefaultLimits>, plain: bool) -> io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?.into();
-        Ok(Self {
-            null,
-            default_limits,
-            changed_signals: changed_signals(),
-            plain,
-            in_flight: RefCell::default(),
-            stacks: RefCell::default(),
-        })
+        Ok(Self { null, default_limits, changed_signals: child_calls::changed_signals(), launcher: Launcher::new(plain) })
     }
     /// Forks. The child waits for its release and dies with ours if that never comes.
     ///
@@ -200,7 +190,8 @@ impl Forker {
         set_nonblocking(&errors).map_err(SpawnError::at("pipe"))?;
         let (stdout, stderr, ends) = self.output(spec).map_err(SpawnError::at(if spec.tty { "tty" } else { "pipe" }))?;
         // Held until the child has its copy.
-        let stdin = spec.open_stdin.then(|| silent_stdin::open(&spec.run_as)).transpose().map_err(SpawnError::at("stdin"))?;
+        let stdin =
+            spec.open_stdin.then(|| silent_stdin::open(&spec.run_as, &spec.lock)).transpose().map_err(SpawnError::at("stdin"))?;
         let prepared = PreparedChild {
             program: c_string(&spec.program).map_err(SpawnError::at("exec"))?,
             argv,
@@ -219,59 +210,25 @@ impl Forker {
             release: release.as_raw_fd(),
             release_writer: release_writer.as_raw_fd(),
             errors: errors_writer.as_raw_fd(),
+            last_descriptor: child_calls::last_descriptor(),
             default_limits: self.default_limits,
             changed_signals: self.changed_signals.clone(),
             sockets: passed,
             words: all,
         };
-        let pid = self.launch(prepared, spec).map_err(SpawnError::at("fork"))?;
-        Ok(ForkedChild { pid, pidfd: super::signal::open(pid), stdout, stderr, errors, release: release_writer })
+        let copy = spec.memory.is_some() || spec.run_as != RunAs::Same;
+        let pid = self.launcher.launch(prepared, copy).map_err(SpawnError::at("fork"))?;
+        Ok(ForkedChild { pid, pidfd: pidfd::open(pid), stdout, stderr, errors, release: release_writer })
     }
 
-    /// A child in our memory, or a copy of us.
-    fn launch(&self, prepared: PreparedChild, spec: &SpawnSpec) -> io::Result<i32> {
-        self.reap_in_flight();
-        let _blocked = BlockedSignals::new()?;
-        if self.plain || spec.memory.is_some() || spec.run_as != RunAs::Same {
-            return fork_copy(prepared, self.plain);
-        }
-        let stack = self.stacks.borrow_mut().pop();
-        let Ok(stack) = stack.map_or_else(ChildStack::new, Ok) else { return fork_copy(prepared, false) };
-        let group = prepared.cgroup;
-        // Born in its group, it does not move there itself.
-        let born = PreparedChild { cgroup: None, ..prepared };
-        // SAFETY: signals are blocked, and `begin` does as `child` promises.
-        let child = match unsafe { InFlightChild::clone_vm(born, stack, begin, group) } {
-            // SAFETY: as above.
-            Err((prepared, stack)) if group.is_some() => unsafe {
-                InFlightChild::clone_vm(PreparedChild { cgroup: group, ..prepared }, stack, begin, None)
-            },
-            child => child,
-        };
-        match child {
-            Ok((pid, child)) => {
-                self.in_flight.borrow_mut().push(child);
-                Ok(pid)
-            }
-            Err((prepared, stack)) => {
-                self.stacks.borrow_mut().push(stack);
-                fork_copy(PreparedChild { cgroup: group, ..prepared }, false)
-            }
-        }
-    }
-
-    /// Takes back what children used that have executed or ended. One that hangs before its exec, on a dead network file
-    /// system, keeps its own alone.
+    /// See [`Launcher::reap_in_flight`].
     pub fn reap_in_flight(&self) {
-        let mut stacks = self.stacks.borrow_mut();
-        stacks.extend(self.in_flight.borrow_mut().extract_if(.., |child| child.has_left()).filter_map(InFlightChild::into_stack));
+        self.launcher.reap_in_flight();
     }
 
-    /// Frees the stacks that no child uses.
+    /// See [`Launcher::free_stacks`].
     pub fn free_stacks(&self) {
-        self.reap_in_flight();
-        *self.stacks.borrow_mut() = Vec::new();
-        self.in_flight.borrow_mut().shrink_to_fit();
+        self.launcher.free_stacks();
     }
 
     fn output(&self, spec: &SpawnSpec) -> io::Result<(OwnedFd, Option<OwnedFd>, ChildOutput)> {
@@ -308,47 +265,6 @@ fn maps(run_as: &RunAs) -> Option<(Vec<u8>, Vec<u8>)> {
         }
         RunAs::Same | RunAs::User { .. } => None,
     }
-}
-
-/// The signals that this process ignores (a `nohup`'s HUP, and what a keeper does not listen to) or handles. What is ignored
-/// stays so at exec (execve(2)) and must not leak into a service; what is handled must not run before.
-fn changed_signals() -> Vec<i32> {
-    // The C library keeps 32 and 33 for its threads and answers nothing about them, hence the bare call. The structure is
-    // the kernel's: the handler, flags, a restorer and the mask.
-    let differs = |number: &i32| {
-        let mut now = [0u64; 8];
-        // SAFETY: a query into a buffer that is larger than the kernel's structure.
-        let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, *number, std::ptr::null::<u64>(), now.as_mut_ptr(), 8usize) };
-        asked == 0 && now[0] != libc::SIG_DFL as u64
-    };
-    (1..=64).filter(differs).collect()
-}
-
-/// A copy of this process as the child. `plain`: by `fork` alone.
-fn fork_copy(mut prepared: PreparedChild, plain: bool) -> io::Result<i32> {
-    // SAFETY: the process has one thread; the child runs `child`, which makes only bare system calls and never returns.
-    let pid = unsafe {
-        match prepared.cgroup.filter(|_| !plain).and_then(|folder| fork_into(folder)) {
-            Some(pid) => {
-                prepared.cgroup = None;
-                pid
-            }
-            None => libc::fork(),
-        }
-    };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: we are the child of the fork above; everything it uses was prepared before.
-        0 => unsafe { run_child(&prepared) },
-        _ => Ok(pid),
-    }
-}
-
-/// # Safety
-/// Only as the beginning of a child in our memory.
-unsafe extern "C" fn begin(prepared: *const PreparedChild) -> ! {
-    // SAFETY: it stays until this child has left, and nobody writes it.
-    unsafe { run_child(&*prepared) }
 }
 
 /// What the error pipe has said: `None` nothing yet, `Some(Ok)` exec worked (or the child died before it could say),
@@ -413,7 +329,7 @@ mod tests {
             assert_eq!(failed, wanted, "{process}");
         }
         forker.free_stacks();
-        assert_eq!((forker.in_flight.borrow().len(), forker.stacks.borrow().len()), (0, 0), "a child is still in our memory");
+        assert_eq!(forker.launcher.counts(), (0, 0), "a child is still in our memory");
     }
 
     fn end(forked: ForkedChild) {
@@ -434,6 +350,7 @@ mod tests {
 
     /// The kernel kills all who share the memory of a process that exceeds its limit.
     #[test]
+    #[cfg_attr(feature = "portable", ignore = "every child has a copy of the keeper's memory")]
     fn a_child_with_a_memory_limit_has_memory_of_its_own() {
         unshare_descriptors();
         let folder = tempfile::tempdir().unwrap();
@@ -442,7 +359,7 @@ mod tests {
             let forker = Forker::new(None, plain).unwrap();
             let spec = SpawnSpec { memory: limit, ..spec(folder.path(), 1, "/bin/true") };
             let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap();
-            assert_eq!(forker.in_flight.borrow().len(), in_flight, "{limit:?} {plain}");
+            assert_eq!(forker.launcher.counts().0, in_flight, "{limit:?} {plain}");
             if let Some(shared) = share_memory(us, forked.pid) {
                 assert_eq!(shared, in_flight == 1, "{limit:?} {plain}");
             }
@@ -487,7 +404,7 @@ mod tests {
                 spec.argv.extend(["-l".to_owned(), "/proc/self/fd".to_owned()]);
                 let forked = forker.fork(&spec, &InheritedLock::open(&spec).unwrap(), None, &[]).unwrap();
                 let pid = nix::unistd::Pid::from_raw(forked.pid);
-                assert!(forker.in_flight.borrow().is_empty());
+                assert_eq!(forker.launcher.counts().0, 0);
                 let started = forked.release().unwrap();
                 assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 0)));
                 let mut text = vec![0; 1 << 16];
@@ -502,6 +419,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(feature = "portable", ignore = "every child has a copy of the keeper's memory")]
     fn a_child_that_hangs_holds_back_no_memory_of_others() {
         unshare_descriptors();
         let folder = tempfile::tempdir().unwrap();
@@ -515,10 +433,9 @@ mod tests {
             end(start(process));
         }
         forker.reap_in_flight();
-        assert_eq!(forker.in_flight.borrow().len(), 1);
-        assert_eq!(forker.stacks.borrow().len(), 1, "one stack serves one child after the other");
+        assert_eq!(forker.launcher.counts(), (1, 1), "one stack serves one child after the other");
         end(hangs);
         forker.free_stacks();
-        assert!(forker.in_flight.borrow().is_empty());
+        assert_eq!(forker.launcher.counts().0, 0);
     }
 }

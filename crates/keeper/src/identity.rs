@@ -7,21 +7,19 @@ use std::sync::OnceLock;
 
 use devrun_model::keeper::Identity;
 
-use super::procfs;
+use super::{process_list, process_reader};
 
 /// The boot's id; empty where the system has none, so that nothing recorded under another boot ever holds.
 #[must_use]
 pub fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
-    BOOT.get_or_init(|| {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
-    })
+    BOOT.get_or_init(process_reader::boot_id)
 }
 
 /// The identity of a process that exists now (a zombie still does).
 #[must_use]
 pub fn of(pid: i32) -> Option<Identity> {
-    let stat = procfs::stat(pid)?;
+    let stat = process_list::stat(pid)?;
     Some(Identity { pid, start: stat.start, boot: boot_id().to_owned() })
 }
 
@@ -37,7 +35,7 @@ pub fn own() -> Identity {
 pub fn holds(identity: &Identity) -> bool {
     identity.pid > 1
         && identity.boot == boot_id()
-        && procfs::stat(identity.pid).is_some_and(|stat| stat.start == identity.start && stat.lives())
+        && process_list::stat(identity.pid).is_some_and(|stat| stat.start == identity.start && stat.lives())
 }
 
 #[cfg(test)]

@@ -12,11 +12,9 @@ use crate::journal::{Journal, JournalEntry};
 use devrun_model::Paths;
 use devrun_model::keeper::Identity;
 
+use super::drivers::{lock_holders, own_process};
 use super::ownership::OwnershipIndex;
-use super::{identity, lock_holders, procfs};
-
-/// What a keeper calls itself.
-const KEEPER: &str = "devrun-keeper";
+use super::{identity, process_list};
 
 /// Supervisor and keeper of this project that live, in this order. Where the journal is lost, they are found by the proof.
 #[must_use]
@@ -25,26 +23,29 @@ pub fn supervisor_and_keeper(journal: &Journal, places: &Paths) -> Vec<(&'static
     // A supervisor that starts holds the lock itself, and has its keeper already.
     let own = std::process::id().cast_signed();
     let ours = |pid: &i32| {
-        *pid > 1 && *pid != own && procfs::uid(*pid) == Some(us) && procfs::stat(*pid).is_some_and(|stat| stat.ppid != own)
+        *pid > 1
+            && *pid != own
+            && process_list::uid(*pid) == Some(us)
+            && process_list::stat(*pid).is_some_and(|stat| stat.ppid != own)
     };
     let mut supervisors = lock_holders::pids(&places.instance_lock());
     supervisors.extend(control_socket_owner(places));
     supervisors.retain(ours);
     let named = journal.header.as_ref().map(|header| &header.supervisor);
-    let supervisor = proved(named, &supervisors, "devrun");
+    let supervisor = proved(named, &supervisors, |pid| process_list::command(pid).starts_with("devrun"));
     let mut keepers = lock_holders::pids(&places.state);
     keepers.extend(inherited_locks(&places.run).iter().flat_map(|lock| lock_holders::pids(lock)));
-    keepers.extend(supervisor.iter().flat_map(|supervisor| procfs::children(supervisor.pid)));
-    keepers.retain(|pid| ours(pid) && procfs::command(*pid) == KEEPER);
-    let keeper = proved(journal.keeper.as_ref(), &keepers, KEEPER);
+    keepers.extend(supervisor.iter().flat_map(|supervisor| process_list::children(supervisor.pid)));
+    keepers.retain(|pid| ours(pid) && own_process::is_keeper(*pid));
+    let keeper = proved(journal.keeper.as_ref(), &keepers, own_process::is_keeper);
     supervisor.map(|one| ("supervisor", one)).into_iter().chain(keeper.map(|one| ("keeper", one))).collect()
 }
 
-fn proved(named: Option<&Identity>, candidates: &[i32], name: &str) -> Option<Identity> {
+fn proved(named: Option<&Identity>, candidates: &[i32], is_one: impl Fn(i32) -> bool) -> Option<Identity> {
     match named {
         Some(named) if !identity::holds(named) => None,
         Some(named) => (candidates.contains(&named.pid) || runs_this_program(named.pid)).then(|| named.clone()),
-        None => candidates.iter().find(|pid| procfs::command(**pid).starts_with(name)).and_then(|pid| identity::of(*pid)),
+        None => candidates.iter().find(|pid| is_one(**pid)).and_then(|pid| identity::of(*pid)),
     }
 }
 
@@ -75,9 +76,10 @@ fn peer_pid(socket: &impl std::os::fd::AsFd) -> Option<i32> {
     getsockopt(socket, PeerCredentials).ok().map(|peer| peer.pid())
 }
 
-#[cfg(not(target_os = "linux"))]
-fn peer_pid(_socket: &impl std::os::fd::AsFd) -> Option<i32> {
-    None
+#[cfg(target_os = "macos")]
+fn peer_pid(socket: &impl std::os::fd::AsFd) -> Option<i32> {
+    use nix::sys::socket::{getsockopt, sockopt::LocalPeerPid};
+    getsockopt(socket, LocalPeerPid).ok()
 }
 
 /// The lock files that the processes of a run inherit.
@@ -96,13 +98,17 @@ pub fn is_recorded_leader(entry: &JournalEntry) -> bool {
     }
     let mut ownership = OwnershipIndex::default();
     ownership.add(entry, false);
-    let carries = |pid: i32| procfs::stat(pid).is_some_and(|stat| ownership.of(&stat).is_some());
+    let carries = |pid: i32| process_list::stat(pid).is_some_and(|stat| ownership.of(&stat).is_some());
     if carries(leader) {
         return true;
     }
     // A program that may not be looked into (capabilities, set-uid) shows nothing; that it leads a session is all there is.
-    let closed = std::fs::File::open(format!("/proc/{leader}/environ")).is_err();
-    let Some(stat) = procfs::stat(leader).filter(|stat| stat.session == leader && stat.pgrp == leader) else { return false };
+    let closed = process_list::environment_is_closed(leader);
+    let Some(stat) = process_list::stat(leader).filter(|stat| stat.session == leader && stat.pgrp == leader) else {
+        return false;
+    };
     closed
-        || procfs::pids().into_iter().any(|pid| procfs::stat(pid).is_some_and(|one| one.session == stat.session) && carries(pid))
+        || process_list::pids()
+            .into_iter()
+            .any(|pid| process_list::stat(pid).is_some_and(|one| one.session == stat.session) && carries(pid))
 }

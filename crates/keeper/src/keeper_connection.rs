@@ -19,14 +19,15 @@ use devrun_model::keeper::{ExitStatus, FromKeeper, Identity, KeeperHello, Proces
 use devrun_model::{Failure, FailureKind, Signal};
 
 use super::default_limits::DefaultLimits;
+use super::drivers::own_process;
 use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEvent, keeper_failure, register_fd};
-use super::keeper_watch::{Activity, KeeperWatch, WatchDecision};
+use super::keeper_watch::{KeeperWatch, WatchDecision};
 use super::launched_keeper::LaunchedKeeper;
 use super::orphans::Orphans;
-use super::process_trees::{self, TreeEvent};
+use super::process_trees::TreeEvent;
 use super::reactor::register;
 use super::wire::{Inbox, Outbox, ReadOutcome};
-use super::{daemonize, file_size_limit, identity, keeper_launch};
+use super::{child_wait, daemonize, default_limits, file_size_limit, identity, keeper_launch, process_list};
 
 /// How long a keeper may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -46,8 +47,8 @@ pub(super) async fn begin(
     launched: LaunchedKeeper,
     asked: mpsc::UnboundedReceiver<HandleRequest>,
 ) -> Result<mpsc::UnboundedReceiver<KeeperEvent>, Failure> {
-    // SAFETY: prctl with integer arguments. What a dying keeper leaves shall come to us and not to init.
-    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    // What a dying keeper leaves shall come to us and not to init. A refusal is the keeper's to report, which asks for the same.
+    let _refused = own_process::inherit_orphans();
     let children = tokio::signal::unix::signal(SignalKind::child()).map_err(|error| keeper_failure(&error.to_string()))?;
     options.hello.supervisor = identity::own();
     let (line, identity, without) = KeeperSocket::open(&options, launched).await?;
@@ -71,12 +72,11 @@ pub(super) async fn begin(
 /// Raises our limit of open files as far as it goes: each service costs us its log pipes. Returns what it was, which is
 /// what services get.
 fn raise_open_file_limit() -> DefaultLimits {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use nix::sys::resource::{Resource, getrlimit};
     static FIRST: std::sync::OnceLock<DefaultLimits> = std::sync::OnceLock::new();
     *FIRST.get_or_init(|| {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        // As it is then; a lack of descriptors is told where it happens.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        default_limits::raise_open_files();
         DefaultLimits { nofile: (soft, hard), core: daemonize::core_limit(), file_size: file_size_limit::callers_limit() }
     })
 }
@@ -157,8 +157,7 @@ fn handshake_failure(step: &str, errno: i32) -> Failure {
 
 /// Waits for a keeper that has let go of its socket: it is our child and must not stay a zombie.
 async fn wait_for_exit(keeper: &Identity) {
-    let gone =
-        || process_trees::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
+    let gone = || child_wait::try_wait(keeper).is_some() || identity::of(keeper.pid).is_none_or(|now| now.start != keeper.start);
     // Told by the kernel, where it has such descriptors; looked at where it has not.
     let end = super::signal::open(keeper.pid).and_then(|end| register(end, tokio::io::Interest::READABLE).ok());
     let until = Instant::now() + Duration::from_secs(2);
@@ -304,7 +303,7 @@ impl KeeperConnection {
     /// A keeper that owes an answer and shows no sign of life is replaced, as one that died.
     async fn check_keeper(&mut self, now: Instant) {
         let Some(keeper) = self.line.as_ref().map(|line| line.keeper.pid) else { return };
-        match self.watch.check(now, || Activity::of(keeper)) {
+        match self.watch.check(now, || process_list::activity(keeper)) {
             WatchDecision::Wait => {}
             WatchDecision::Ping => self.send_to_keeper(&ToKeeper::Ping),
             WatchDecision::Lost => self.replace_keeper().await,
@@ -551,7 +550,7 @@ impl KeeperConnection {
                 if let Some(identity) = &route.identity {
                     if !route.ended {
                         let seen = recorded.exits.get(&process).copied();
-                        let status = seen.or_else(|| process_trees::try_wait(identity)).unwrap_or(ExitStatus::Unknown);
+                        let status = seen.or_else(|| child_wait::try_wait(identity)).unwrap_or(ExitStatus::Unknown);
                         let _ = route.sink.send(ProcessEvent::Exited { process, status, left: Vec::new() });
                     }
                     let _ = route.sink.send(ProcessEvent::TreeEmpty { process });

@@ -3,8 +3,7 @@
 //!
 //! Owns the handle and its vocabulary; `keeper_connection.rs` holds the task behind it.
 
-#[cfg(not(target_os = "linux"))]
-use super::keeper_events::keeper_failure;
+use super::keeper_connection;
 use super::keeper_events::{HandleRequest, KeeperEvent, KeeperOptions, ProcessEvent};
 use super::launched_keeper::LaunchedKeeper;
 use std::os::fd::OwnedFd;
@@ -33,10 +32,7 @@ impl KeeperHandle {
     /// # Errors
     /// When no process can be made.
     pub fn launch(program: &std::path::Path) -> Result<LaunchedKeeper, Failure> {
-        #[cfg(target_os = "linux")]
-        return super::keeper_connection::launch(program);
-        #[cfg(not(target_os = "linux"))]
-        return Err(keeper_failure(&format!("{}: processes can be run on Linux only so far", program.display())));
+        keeper_connection::launch(program)
     }
     /// Tells a keeper what it is for, and waits for its `Ready`.
     ///
@@ -47,13 +43,7 @@ impl KeeperHandle {
         launched: LaunchedKeeper,
     ) -> Result<(Self, mpsc::UnboundedReceiver<KeeperEvent>), Failure> {
         let (requests, asked) = mpsc::unbounded_channel();
-        #[cfg(target_os = "linux")]
-        let heard = super::keeper_connection::begin(options, launched, asked).await?;
-        #[cfg(not(target_os = "linux"))]
-        let heard = {
-            drop((options, launched, asked));
-            return Err(keeper_failure("processes can be run on Linux only so far"));
-        };
+        let heard = keeper_connection::begin(options, launched, asked).await?;
         Ok((Self { requests, next: Arc::new(AtomicU64::new(1)) }, heard))
     }
     /// A handle whose requests the caller answers: how a test plays the keeper.

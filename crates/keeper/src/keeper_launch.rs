@@ -6,9 +6,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use super::c_strings::{c_pointers, c_string};
 use super::default_limits::DefaultLimits;
+use super::drivers::child_calls;
 use super::fork::exec_status;
 use super::keeper_spawn::{KeeperSpawn, spawn_keeper};
 use super::launched_keeper::LaunchedKeeper;
@@ -30,9 +32,9 @@ fn null_device(error: io::Error) -> io::Error {
 /// # Errors
 /// What the system says.
 pub(crate) fn start_keeper(program: &std::path::Path, default_limits: DefaultLimits) -> io::Result<LaunchedKeeper> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
     let null = File::options().read(true).write(true).open("/dev/null").map_err(null_device)?;
     let (errors, errors_writer) = pipe()?;
     let numbers = [
@@ -67,6 +69,7 @@ pub(crate) fn start_keeper(program: &std::path::Path, default_limits: DefaultLim
         null: null.as_raw_fd(),
         socket: socket.as_raw_fd(),
         errors: errors_writer.as_raw_fd(),
+        last_descriptor: child_calls::last_descriptor(),
         argv: c_pointers(&words),
         envp: [std::ptr::null()],
         words,
@@ -74,7 +77,7 @@ pub(crate) fn start_keeper(program: &std::path::Path, default_limits: DefaultLim
     };
     let (pid, kept) = spawn_keeper(spawn, plain)?;
     drop((socket, theirs, errors_writer));
-    Ok(LaunchedKeeper { pid, socket: ours, errors, kept })
+    Ok(LaunchedKeeper { pid, socket: ours.into(), errors, kept })
 }
 
 /// After the socket of a keeper has ended before its first word: why, if exec had a reason.

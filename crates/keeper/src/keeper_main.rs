@@ -2,20 +2,16 @@
 
 use devrun_model::exit;
 use std::ffi::OsString;
-#[cfg(target_os = "linux")]
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-#[cfg(target_os = "linux")]
-use crate::default_limits::DefaultLimits;
-#[cfg(target_os = "linux")]
-#[cfg(target_os = "linux")]
+use crate::default_limits::{self, DefaultLimits};
+use crate::drivers::own_process;
 use crate::event_loop;
 
 /// Runs the keeper. `args` are the words after `__keeper`: the socket's number, the soft and hard limits of open files
 /// that services get, their limit of core files, both of theirs on file sizes, and `plain` where every child is to be an ordinary
 /// fork. Call it before any thread exists.
 #[must_use]
-#[cfg(target_os = "linux")]
 pub fn main(args: &[OsString]) -> i32 {
     let number = |index: usize| args.get(index).and_then(|word| word.to_str()?.parse::<u64>().ok());
     let Some(fd) = number(0).and_then(|number| RawFd::try_from(number).ok()).filter(|fd| *fd > 2) else {
@@ -36,15 +32,7 @@ pub fn main(args: &[OsString]) -> i32 {
     event_loop::run(socket, default_limits, args.get(6).is_some_and(|word| word == "plain"))
 }
 
-/// There is no keeper here yet.
-#[must_use]
-#[cfg(not(target_os = "linux"))]
-pub fn main(_args: &[OsString]) -> i32 {
-    exit::INTERNAL
-}
-
 /// Leaves the supervisor's session, directory and signals, and becomes the reaper of what its descendants leave behind.
-#[cfg(target_os = "linux")]
 fn settle() -> nix::Result<()> {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     // A process that leads its group cannot make a session; then it has one of its own already.
@@ -71,19 +59,11 @@ fn settle() -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default disposition runs no code of ours.
     unsafe { sigaction(Signal::SIGCHLD, &default)? };
-    // SAFETY: prctl with integer arguments and one constant string.
-    unsafe {
-        if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 {
-            return Err(nix::Error::last());
-        }
-        // Started by way of `/proc/self/exe` it would be called `exe`.
-        libc::prctl(libc::PR_SET_NAME, c"devrun-keeper".as_ptr(), 0, 0, 0);
-        // Environments with secrets pass through here; no core file and no other process of ours shall read them.
-        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-    }
+    own_process::inherit_orphans().map_err(|error| nix::Error::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)))?;
+    own_process::name_keeper();
+    // Environments with secrets pass through here; no core file and no other process of ours shall read them.
+    own_process::deny_dumps();
     // Descriptors are what runs out first with many services.
-    if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
-        let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
-    }
+    default_limits::raise_open_files();
     Ok(())
 }

@@ -8,29 +8,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::procfs;
+use super::process_list::Activity;
 
 /// From a request to its ping, and from one check to the next.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// So many checks in a row without a sign of life: 4 s after the ping.
 const SILENT_CHECKS: u32 = 8;
-
-/// What `/proc` says of a process that may be stuck.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Activity {
-    /// `R S D T …`, see proc(5).
-    pub state: u8,
-    /// How often it has been on a processor.
-    pub switches: u64,
-}
-
-impl Activity {
-    /// Of a process of one thread.
-    #[must_use]
-    pub(crate) fn of(pid: i32) -> Option<Self> {
-        Some(Self { state: procfs::stat(pid)?.state, switches: procfs::switches(pid).unwrap_or_default() })
-    }
-}
 
 /// What is to be done after a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

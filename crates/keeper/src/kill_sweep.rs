@@ -15,8 +15,9 @@ use crate::journal::Journal;
 use devrun_model::keeper::{Identity, ProcessId};
 
 use super::cgroup::ProcessCgroup;
+use super::drivers::own_process::INHERITS_ORPHANS;
 use super::ownership::{Evidence, OwnershipIndex};
-use super::procfs::{self, Stat};
+use super::process_list::{self, Stat};
 use super::scan::{self, FoundProcess, SignalPermission, SweepScope};
 use super::{identity, signal};
 
@@ -31,6 +32,9 @@ const STOPS: u32 = 30;
 /// Repeated listings within one scan.
 const LISTINGS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(3);
+/// One tree after the other, so that what lives a few milliseconds is met; where each question for what is below a process is a look at
+/// all processes, it is asked once for all of them.
+const ROOTS_AT_ONCE: usize = if INHERITS_ORPHANS { 1 } else { usize::MAX };
 
 /// Why a process is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +88,7 @@ impl<'a> KillSweep<'a> {
     /// Stops the supervisor. Below one that has its terminal's session there may be a command of the user's own (`devrun run`),
     /// and as long as its first keeper lives it has no process of a service.
     pub(super) fn hold_supervisor(&mut self, who: &Identity, lost_a_keeper: bool) {
-        let detached = procfs::stat(who.pid).is_some_and(|stat| stat.session == who.pid);
+        let detached = process_list::stat(who.pid).is_some_and(|stat| stat.session == who.pid);
         self.hold(Parent { who: who.clone(), session: detached, rest: detached || lost_a_keeper });
     }
 
@@ -94,7 +98,8 @@ impl<'a> KillSweep<'a> {
             return;
         }
         let until = Instant::now() + Duration::from_millis(500);
-        while procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives() && !matches!(stat.state, b'T' | b't'))
+        while process_list::stat(pid)
+            .is_some_and(|stat| stat.start == start && stat.lives() && !matches!(stat.state, b'T' | b't'))
             && Instant::now() < until
         {
             std::thread::sleep(Duration::from_micros(200));
@@ -162,13 +167,13 @@ impl<'a> KillSweep<'a> {
         let mut all: HashMap<i32, Stat> = HashMap::new();
         let mut listed: HashSet<i32> = HashSet::new();
         for _ in 0..LISTINGS {
-            let mut fresh: Vec<i32> = procfs::pids().into_iter().filter(|pid| *pid > 1 && listed.insert(*pid)).collect();
+            let mut fresh: Vec<i32> = process_list::pids().into_iter().filter(|pid| *pid > 1 && listed.insert(*pid)).collect();
             if fresh.is_empty() {
                 break;
             }
             // What was started last is what ends first.
             fresh.sort_unstable_by_key(|pid| std::cmp::Reverse(*pid));
-            for stat in fresh.into_iter().filter_map(procfs::stat).filter(|stat| !stat.kernel && stat.lives()) {
+            for stat in fresh.into_iter().filter_map(process_list::stat).filter(|stat| !stat.kernel && stat.lives()) {
                 let attribution = self.ownership.of(&stat);
                 new += usize::from(self.meet(&stat, attribution));
                 all.insert(stat.pid, stat);
@@ -213,8 +218,8 @@ impl<'a> KillSweep<'a> {
         for _ in 0..LISTINGS {
             let mut found = 0;
             for index in 0..self.parents.len() {
-                for stat in self.parents[index].children() {
-                    found += self.meet_tree(&stat);
+                for roots in self.parents[index].children().chunks(ROOTS_AT_ONCE) {
+                    found += self.meet_trees(roots);
                 }
             }
             if found == 0 {
@@ -225,9 +230,10 @@ impl<'a> KillSweep<'a> {
         new
     }
 
-    fn meet_tree(&mut self, root: &Stat) -> usize {
-        let mut new = usize::from(self.meet(root, Some((None, Evidence::Descent))));
-        for stat in procfs::descendants(&[root.pid]).into_iter().filter_map(procfs::stat).filter(Stat::lives) {
+    fn meet_trees(&mut self, roots: &[Stat]) -> usize {
+        let pids: Vec<i32> = roots.iter().map(|root| root.pid).collect();
+        let mut new = roots.iter().filter(|root| self.meet(root, Some((None, Evidence::Descent)))).count();
+        for stat in process_list::descendants(&pids).into_iter().filter_map(process_list::stat).filter(Stat::lives) {
             new += usize::from(self.meet(&stat, Some((None, Evidence::Descent))));
         }
         new
@@ -281,7 +287,7 @@ impl<'a> KillSweep<'a> {
     fn stop(&self, found: &FoundProcess) {
         let (pid, start) = (found.stat.pid, found.stat.start);
         let opened = signal::open(pid);
-        let Some(stat) = procfs::stat(pid).filter(|stat| stat.start == start && stat.lives()) else { return };
+        let Some(stat) = process_list::stat(pid).filter(|stat| stat.start == start && stat.lives()) else { return };
         // Being a descendant cannot be lost again, and number and start time are those of the scan.
         if found.evidence != Evidence::Descent && self.ownership.of(&stat).is_none() {
             return;
@@ -322,13 +328,13 @@ impl<'a> KillSweep<'a> {
 impl Parent {
     /// Its children that belong to the run.
     fn children(&self) -> Vec<Stat> {
-        let children = procfs::children(self.who.pid).into_iter().filter_map(procfs::stat);
+        let children = process_list::children(self.who.pid).into_iter().filter_map(process_list::stat);
         children
             .filter(|stat| stat.ppid == self.who.pid && stat.lives())
             .filter(|stat| if stat.session == self.session_number() { self.session } else { self.rest })
             .collect()
     }
     fn session_number(&self) -> i32 {
-        procfs::stat(self.who.pid).map_or(0, |stat| stat.session)
+        process_list::stat(self.who.pid).map_or(0, |stat| stat.session)
     }
 }

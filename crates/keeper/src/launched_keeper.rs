@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-#[cfg(target_os = "linux")]
-use super::keeper_spawn::Kept;
+use super::drivers::launch::KeptMemory;
+use super::keeper_spawn::KeeperSpawn;
 
 /// A keeper that waits for its first frame. Dropped, it sees the end of its socket and ends.
 #[derive(Debug)]
@@ -15,6 +15,5 @@ pub struct LaunchedKeeper {
     /// Where a failed exec is reported: the end of this pipe says that it worked.
     pub(super) errors: OwnedFd,
     /// What it uses of our memory until its exec.
-    #[cfg(target_os = "linux")]
-    pub(super) kept: Kept,
+    pub(super) kept: KeptMemory<KeeperSpawn>,
 }

@@ -27,8 +27,8 @@ use super::identity_check;
 use super::kill_sweep::KillSweep;
 pub use super::kill_sweep::Obstacle;
 use super::ownership::OwnershipIndex;
+use super::process_list;
 use super::process_trees::{ReapScope, Relation, Trees};
-use super::procfs::{self};
 use super::tree_shutdown::{self, TreeShutdown};
 
 const POLL: Duration = Duration::from_millis(20);
@@ -69,6 +69,9 @@ impl SweptProcess {
         match self.obstacle {
             Some(Obstacle::User(uid)) => format!("end it as user {uid} or as root: kill {}", self.pid),
             Some(Obstacle::Own) => "this command runs inside the stack: run it from a shell outside".to_owned(),
+            Some(Obstacle::Kill) | None if cfg!(target_os = "macos") => {
+                format!("look at what pid {} is stuck in: sample {}", self.pid, self.pid)
+            }
             Some(Obstacle::Kill) | None => format!("look at what pid {} is stuck in: cat /proc/{}/stack", self.pid, self.pid),
         }
     }
@@ -179,7 +182,7 @@ pub fn sweep_until(journal: &Journal, places: &Paths, mode: SweepMode, interrupt
     }
     for (name, who) in [("supervisor", supervisor), ("keeper", keeper)] {
         if let Some(who) = who {
-            let (command, evidence) = (procfs::command(who.pid), name.to_owned());
+            let (command, evidence) = (process_list::command(who.pid), name.to_owned());
             seen.insert((who.pid, who.start), SweptProcess { pid: who.pid, service: None, command, evidence, obstacle: None });
         }
     }
@@ -189,7 +192,7 @@ pub fn sweep_until(journal: &Journal, places: &Paths, mode: SweepMode, interrupt
         && identity::holds(&header.supervisor)
     {
         let (pid, start) = (header.supervisor.pid, header.supervisor.start);
-        let (command, evidence, obstacle) = (procfs::command(pid), "supervisor".to_owned(), Some(Obstacle::Own));
+        let (command, evidence, obstacle) = (process_list::command(pid), "supervisor".to_owned(), Some(Obstacle::Own));
         seen.insert((pid, start), SweptProcess { pid, service: None, command, evidence, obstacle });
     }
     if mode == SweepMode::Graceful {
@@ -247,7 +250,7 @@ fn wait_for_keeper(keeper: &Identity, journal: &Journal, interrupted: &AtomicBoo
     let mut stopped = None;
     while identity::holds(keeper) && Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
         // One that was stopped does nothing until it is continued, and nothing says that it ever is.
-        if procfs::stat(keeper.pid).is_some_and(|stat| stat.state == b'T') {
+        if process_list::stat(keeper.pid).is_some_and(|stat| stat.state == b'T') {
             if stopped.get_or_insert_with(Instant::now).elapsed() > STOPPED {
                 return;
             }

@@ -156,7 +156,6 @@ pub fn open(path: &Path, create: bool) -> io::Result<File> {
 
 /// Takes the shared lock that a process is to inherit. A process that tests the lock holds it for an instant, which is waited
 /// out; nothing longer is.
-#[cfg(target_os = "linux")]
 pub(crate) fn lock_shared(path: &Path) -> io::Result<File> {
     let file = open(path, true)?;
     for _ in 0..50 {
@@ -170,7 +169,6 @@ pub(crate) fn lock_shared(path: &Path) -> io::Result<File> {
 }
 
 /// Takes a shared lock on a directory, by which any process can tell that its keeper lives.
-#[cfg(target_os = "linux")]
 pub(crate) fn lock_directory(path: &Path) -> io::Result<File> {
     let folder = File::open(path)?;
     for _ in 0..50 {

@@ -1,4 +1,5 @@
-//! What a dead keeper has left to the supervisor: the same trees, waited for one by one.
+//! What a dead keeper has left to the supervisor: the same trees, waited for one by one. Where orphans go to init, they are watched
+//! instead, and how they end is not known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -6,9 +7,13 @@ use std::time::Instant;
 use crate::journal::JournalEntry;
 use devrun_model::keeper::{ExitStatus, Inherited, ProcessId, SpawnSpec};
 
+use super::drivers::own_process::INHERITS_ORPHANS;
 use super::process_trees::{ReapScope, Relation, Trees};
 use super::strays::Strays;
-use super::{identity, procfs, signal};
+use super::{identity, process_list, signal};
+
+/// To what a keeper has left: its reaper, where the system makes us that.
+const RELATION: Relation = if INHERITS_ORPHANS { Relation::Parent } else { Relation::Foreign };
 
 /// Processes without their keeper.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ impl Orphans {
         let pidfd = if same { signal::open(entry.identity.pid) } else { None };
         self.specs.insert(entry.process, spec.clone());
         let process = entry.process;
-        self.trees.add(entry, Relation::Parent, pidfd, ended || !same);
+        self.trees.add(entry, RELATION, pidfd, ended || !same);
         if !ended && !same {
             self.trees.report_exit(process, exit.unwrap_or(ExitStatus::Unknown));
         }
@@ -94,7 +99,7 @@ impl Orphans {
     /// What still lives at the end, for people. What no tree has and came from a lost keeper is killed first.
     pub(crate) async fn remaining(&self) -> Vec<(i32, String)> {
         let mut left = self.strays.end().await;
-        left.extend(self.trees.entries().map(|entry| (entry.identity.pid, procfs::command(entry.identity.pid))));
+        left.extend(self.trees.entries().map(|entry| (entry.identity.pid, process_list::command(entry.identity.pid))));
         left
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use devrun_model::keeper::{ProcessId, Role};
 
 use super::cgroup;
-use super::procfs::{self, Stat};
+use super::process_list::{self, Stat};
 use crate::journal::JournalEntry;
 
 /// Why a process counts as one of ours.
@@ -145,11 +145,11 @@ impl OwnershipIndex {
             return Some((Some(*process), Evidence::Session));
         }
         if !self.groups.is_empty()
-            && let Some(process) = procfs::cgroup(stat.pid).and_then(|group| self.groups.get(&group).copied())
+            && let Some(process) = process_list::cgroup(stat.pid).and_then(|group| self.groups.get(&group).copied())
         {
             return Some((Some(process), Evidence::Cgroup));
         }
-        if let Some(marks) = procfs::marks(stat.pid)
+        if let Some(marks) = process_list::marks(stat.pid)
             && self.runs.contains(&marks.run)
         {
             let among = self.marks.get(&(marks.service, marks.replica));
@@ -168,7 +168,7 @@ impl OwnershipIndex {
         if self.locks.is_empty() {
             return None;
         }
-        let (file, offset) = procfs::holds_file(pid, |file, path| {
+        let (file, offset) = process_list::holds_file(pid, |file, path| {
             self.locks.contains_key(&file) && self.names.get(&file).is_some_and(|names| names.contains(&tail(path)))
         })?;
         let list = self.locks.get(&file)?;

@@ -1,19 +1,20 @@
 //! Pipes between the keeper, its children and the supervisor.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
+
+use super::drivers::pipes;
 
 /// Makes a pipe of which a child inherits nothing.
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+    Ok(pipes::pipe()?)
 }
 
 /// A pipe of 1 MiB carries 1.8 times what a default one does. Ordinary users may have about 64 of them, hence the steps
 /// down; the default is not an error.
 pub(super) fn enlarge_pipe(pipe: &OwnedFd) {
     for size in [1 << 20, 1 << 18] {
-        // SAFETY: an fcntl with an integer argument on an open descriptor.
-        if unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) } >= 0 {
+        if pipes::resize_pipe(pipe, size) {
             return;
         }
     }

@@ -3,7 +3,8 @@
 //! One piece of code for the three who must end trees: the keeper, as the parent of all; the supervisor, which inherits the
 //! keeper's children when that dies; and the graceful sweep, which is the parent of none of them. A parent can rely on the
 //! kernel: what leaves its tree becomes the parent's own child, so a tree is empty when its leader was reaped and no child is
-//! left that belongs to it. A process that is no parent has to scan `/proc` (`Relation::Foreign`).
+//! left that belongs to it. A process that is no parent has to look at all processes (`Relation::Foreign`), and so has a parent to
+//! which orphans do not come (`descent_memory`).
 //!
 //! Owns waiting, attribution, signals and the proof, in one file because each of them changes the one table. Decides nothing
 //! about order and time but how often a kill is repeated.
@@ -14,80 +15,25 @@ use std::time::{Duration, Instant};
 
 use crate::journal::JournalEntry;
 use devrun_core::shutdown::KILL_TO_SURVIVOR;
-use devrun_model::keeper::{ExitStatus, Identity, ProcessId};
+use devrun_model::keeper::{ExitStatus, ProcessId};
 use devrun_model::{Signal, StopTo};
 
 use super::cgroup::ProcessCgroup;
+use super::child_wait::{has_ended_child, wait};
+use super::descent_memory::DescentMemory;
+use super::drivers::own_process::INHERITS_ORPHANS;
 use super::ownership::OwnershipIndex;
-use super::procfs::{self, OwnChildren, Stat};
+use super::process_list::{self, OwnChildren, Stat};
+use super::tracked_process::{KillProgress, SignalRound, Stray, TrackedProcess};
+pub use super::tracked_process::{ReapScope, Relation, TreeEvent};
 use super::{identity, scan, signal};
 
 const FOREIGN_POLL: Duration = Duration::from_millis(20);
-
-/// The relation of this process to a tracked one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relation {
-    /// Its parent, or the reaper that it came to.
-    Parent,
-    /// Unrelated: it is only watched.
-    Foreign,
-}
-
-/// Which children are reaped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReapScope {
-    /// All of them: the keeper.
-    All,
-    /// Only for those that are tracked or tied to a tracked one: the supervisor.
-    Known,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TreeEvent {
-    /// A leader ended, and these of its tree lived on: pid and command.
-    Exited(ProcessId, ExitStatus, Vec<(i32, String)>),
-    /// Nothing is left of a tree.
-    Empty(ProcessId),
-    /// What stays after SIGKILL.
-    Survivors(ProcessId, Vec<(i32, String)>),
-}
-
-#[derive(Debug)]
-struct SignalRound {
-    signal: Signal,
-    done: HashMap<i32, u64>,
-    /// What was left when the leader had gone has been signalled.
-    has_signalled_rest: bool,
-}
-
-#[derive(Debug)]
-struct KillProgress {
-    since: Instant,
-    next: Instant,
-    wait: Duration,
-    is_reported: bool,
-}
-
-#[derive(Debug)]
-struct TrackedProcess {
-    entry: JournalEntry,
-    relation: Relation,
-    pidfd: Option<OwnedFd>,
-    ended: bool,
-    group: Option<ProcessCgroup>,
-    /// Members that were seen while descent could still be read.
-    seen: HashMap<i32, u64>,
-    round: Option<SignalRound>,
-    killing: Option<KillProgress>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Stray {
-    start: u64,
-    owner: Option<ProcessId>,
-    spared: bool,
-}
+/// How soon the end of a leader is noticed that nobody here is the parent of.
+const FOREIGN_LEADER_POLL: Duration = Duration::from_millis(100);
+/// So many looks in a row must find nothing before a tree counts as empty, where the kernel does not say that it is: one that forks
+/// and ends between the list of processes and the look at each of them is seen in another.
+const QUIET_LOOKS: u32 = if INHERITS_ORPHANS { 1 } else { 2 };
 
 /// The tracked process trees.
 #[derive(Debug)]
@@ -101,6 +47,7 @@ pub struct Trees {
     events: Vec<TreeEvent>,
     next_look: Option<Instant>,
     children: OwnChildren,
+    descent: DescentMemory,
 }
 
 impl Trees {
@@ -117,6 +64,7 @@ impl Trees {
             events: Vec::new(),
             next_look: None,
             children: OwnChildren::default(),
+            descent: DescentMemory::default(),
         }
     }
     /// Takes a process over. `ended`: its leader is known to be gone.
@@ -133,7 +81,11 @@ impl Trees {
         if relation == Relation::Foreign || ended {
             self.next_look = Some(Instant::now());
         }
-        let tracked = TrackedProcess { entry, relation, pidfd, ended, group, seen: HashMap::new(), round: None, killing: None };
+        if self.has_to_look() {
+            self.descent.restart(Instant::now());
+        }
+        let tracked =
+            TrackedProcess { entry, relation, pidfd, ended, group, seen: HashMap::new(), quiet: 0, round: None, killing: None };
         self.tracked.insert(process, tracked);
     }
     /// Reports the exit of a leader that another process reaped.
@@ -177,7 +129,11 @@ impl Trees {
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         let kills = self.tracked.values().filter_map(|tracked| tracked.killing.as_ref().map(|killing| killing.next));
-        kills.chain(self.next_look).min()
+        kills.chain(self.next_look).chain(self.descent.next_wake()).min()
+    }
+    /// Whether what belongs to a tree is found by looks at all processes.
+    fn has_to_look(&self) -> bool {
+        !INHERITS_ORPHANS && self.reap_scope == ReapScope::All
     }
 
     /// Begins the graceful stop. The same signal again changes nothing; another one starts over.
@@ -192,6 +148,9 @@ impl Trees {
             self.next_look = Some(Instant::now());
         }
         self.remember_descent(process);
+        if self.has_to_look() {
+            self.find_strays();
+        }
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
         if tracked.ended {
             self.evaluate();
@@ -266,6 +225,10 @@ impl Trees {
     /// Waits for whatever has ended. Called at SIGCHLD.
     pub fn reap(&mut self) {
         let mut any = false;
+        if self.has_to_look() && has_ended_child() {
+            // As long as a leader is not waited for, its session's number is no newcomer's.
+            self.find_strays();
+        }
         match self.reap_scope {
             ReapScope::All => {
                 while let Some((pid, status)) = wait(-1) {
@@ -296,6 +259,13 @@ impl Trees {
             tracked.ended = true;
             tracked.pidfd = None;
             self.events.push(TreeEvent::Exited(process, status, Vec::new()));
+            if !INHERITS_ORPHANS && self.reap_scope == ReapScope::All {
+                // What is left of its session was met by the look before, and the number is free now.
+                let entry = tracked.entry.clone();
+                self.ownership.remove(process);
+                self.ownership.add(&entry, false);
+                self.descent.restart(Instant::now());
+            }
         }
     }
     /// Does what is due: kills again, looks at foreign processes and at groups that were not empty yet.
@@ -306,13 +276,14 @@ impl Trees {
             .filter(|(_, tracked)| tracked.killing.as_ref().is_some_and(|killing| killing.next <= now))
             .map(|(process, _)| *process)
             .collect();
-        let again = self.next_look.is_some_and(|at| at <= now);
+        let again = [self.next_look, self.descent.next_wake()].into_iter().flatten().any(|at| at <= now);
         for process in &due {
             self.kill_members(*process, now);
         }
         if again || !due.is_empty() {
             if again {
                 self.next_look = None;
+                self.plan_looks(now);
             }
             // A signal of a child may be lost where signalfd or SIGCHLD are not ours alone, so a look includes a wait.
             self.reap();
@@ -320,12 +291,41 @@ impl Trees {
         }
     }
 
+    /// When all processes are looked at next, whatever happens before.
+    fn plan_looks(&mut self, now: Instant) {
+        if !self.has_to_look() {
+            return;
+        }
+        if self.tracked.is_empty() {
+            self.descent.stop();
+        } else {
+            self.descent.looked(now);
+            self.find_strays();
+        }
+    }
+    /// Finds out what belongs to whom by a look at all processes; strays are those whose parent does not belong to the run.
+    fn find_strays_by_look(&mut self) {
+        let scope = scan::SweepScope::own(self.tracked.values().map(|tracked| &tracked.entry));
+        let members = self.descent.look(&self.ownership, &self.leaders, &scope);
+        let pids: HashSet<i32> = members.iter().map(|member| member.stat.pid).collect();
+        self.strays = members
+            .into_iter()
+            .filter(|member| !self.leaders.contains_key(&member.stat.pid) && !pids.contains(&member.stat.ppid))
+            .map(|member| {
+                let spared = self.is_spared(member.process, &member.stat);
+                (member.stat.pid, Stray { start: member.stat.start, owner: member.process, spared })
+            })
+            .collect();
+    }
     /// Finds out which of our children belong to whom. Cheap while nothing is new: one read, and a lookup for each child.
     fn find_strays(&mut self) {
+        if self.has_to_look() {
+            return self.find_strays_by_look();
+        }
         let children = match self.reap_scope {
             ReapScope::All => self.children.read(),
             // Others may reap beside us, under which the kernel's list is allowed to leave children out.
-            ReapScope::Known => procfs::children_by_scan(std::process::id().cast_signed()),
+            ReapScope::Known => process_list::children_by_scan(std::process::id().cast_signed()),
         };
         if !self.strays.is_empty() {
             let present: HashSet<i32> = children.iter().copied().collect();
@@ -335,7 +335,7 @@ impl Trees {
             if self.leaders.contains_key(&pid) || self.strays.contains_key(&pid) {
                 continue;
             }
-            let Some(stat) = procfs::stat(pid) else { continue };
+            let Some(stat) = process_list::stat(pid) else { continue };
             let owner = self.owner(&stat);
             if owner.is_none() && self.reap_scope == ReapScope::Known {
                 continue;
@@ -359,9 +359,9 @@ impl Trees {
     }
     fn remember_descent(&mut self, process: ProcessId) {
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
-        if tracked.relation == Relation::Parent && !tracked.ended {
-            for pid in procfs::descendants(&[tracked.entry.identity.pid]) {
-                if let Some(stat) = procfs::stat(pid) {
+        if INHERITS_ORPHANS && tracked.relation == Relation::Parent && !tracked.ended {
+            for pid in process_list::descendants(&[tracked.entry.identity.pid]) {
+                if let Some(stat) = process_list::stat(pid) {
                     tracked.seen.insert(pid, stat.start);
                 }
             }
@@ -387,7 +387,7 @@ impl Trees {
             roots.push(tracked.entry.identity.pid);
         }
         let mut pids = roots.clone();
-        pids.extend(procfs::descendants(&roots));
+        pids.extend(process_list::descendants(&roots));
         if let Some(group) = &tracked.group {
             pids.extend(group.members());
         }
@@ -396,7 +396,7 @@ impl Trees {
         let own = std::process::id().cast_signed();
         pids.into_iter()
             .filter(|pid| *pid > 1 && *pid != own)
-            .filter_map(procfs::stat)
+            .filter_map(process_list::stat)
             .filter(|stat| stat.lives() && !tracked.entry.spare.contains(&stat.comm))
             .collect()
     }
@@ -434,15 +434,37 @@ impl Trees {
         }
         for process in open {
             match left.get(&process) {
-                Some(rest) => self.signal_remaining(process, rest),
-                None if self.is_group_empty(process) => self.remove_empty_tree(process),
+                Some(rest) => {
+                    if self.has_to_look() {
+                        self.watch_remaining(process);
+                    }
+                    self.signal_remaining(process, rest);
+                }
+                None if self.is_group_empty(process) && self.is_quiet(process) => self.remove_empty_tree(process),
                 None => {
-                    let soon = Instant::now() + Duration::from_millis(3);
-                    self.next_look = Some(self.next_look.map_or(soon, |at| at.min(soon)));
+                    self.look_within(Duration::from_millis(3));
                     self.signal_remaining(process, &[]);
                 }
             }
         }
+    }
+    fn look_within(&mut self, time: Duration) {
+        let soon = Instant::now() + time;
+        self.next_look = Some(self.next_look.map_or(soon, |at| at.min(soon)));
+    }
+    /// What is left is not ours to wait for, so its end has to be looked for: often while it is being stopped.
+    fn watch_remaining(&mut self, process: ProcessId) {
+        let Some(tracked) = self.tracked.get_mut(&process) else { return };
+        tracked.quiet = 0;
+        if tracked.round.is_some() {
+            self.look_within(FOREIGN_POLL);
+        }
+    }
+    /// Counts a look that found nothing.
+    fn is_quiet(&mut self, process: ProcessId) -> bool {
+        let Some(tracked) = self.tracked.get_mut(&process) else { return true };
+        tracked.quiet += 1;
+        tracked.quiet >= QUIET_LOOKS
     }
     fn evaluate_foreign(&mut self) {
         let found = scan::scan(&self.ownership, &scan::SweepScope::own(self.entries()));
@@ -478,7 +500,7 @@ impl Trees {
             let seen: Vec<Stat> = tracked
                 .seen
                 .iter()
-                .filter_map(|(pid, start)| procfs::stat(*pid).filter(|stat| stat.start == *start && stat.lives()))
+                .filter_map(|(pid, start)| process_list::stat(*pid).filter(|stat| stat.start == *start && stat.lives()))
                 .collect();
             if tracked.ended && seen.is_empty() {
                 self.remove_empty_tree(process);
@@ -494,6 +516,8 @@ impl Trees {
             .any(|tracked| tracked.relation == Relation::Foreign && (tracked.round.is_some() || tracked.ended))
         {
             self.next_look = Some(Instant::now() + FOREIGN_POLL);
+        } else if !INHERITS_ORPHANS && self.tracked.values().any(|tracked| tracked.relation == Relation::Foreign) {
+            self.look_within(FOREIGN_LEADER_POLL);
         }
     }
     /// Adds to an exit that is not reported yet what the leader has left.
@@ -519,7 +543,7 @@ impl Trees {
         // Once everything that is left; afterwards only what has lost its parent since, as the others are their parent's to
         // end, and a clean-up that a member runs must not be shot under its hands.
         let members = if round.has_signalled_rest {
-            rest.iter().filter_map(|pid| procfs::stat(*pid)).filter(Stat::lives).collect()
+            rest.iter().filter_map(|pid| process_list::stat(*pid)).filter(Stat::lives).collect()
         } else {
             round.has_signalled_rest = true;
             self.members(process)
@@ -535,7 +559,7 @@ impl Trees {
         }
         !group.populated() || {
             let lives = |stat: Stat| stat.lives() && !tracked.entry.spare.contains(&stat.comm);
-            !group.members().into_iter().filter_map(procfs::stat).any(lives) && !tracked.entry.spare.is_empty()
+            !group.members().into_iter().filter_map(process_list::stat).any(lives) && !tracked.entry.spare.is_empty()
         }
     }
     fn remove_empty_tree(&mut self, process: ProcessId) {
@@ -559,38 +583,11 @@ impl Trees {
             .map(|(pid, _)| *pid)
             .collect();
         let mut pids = roots.clone();
-        pids.extend(procfs::descendants(&roots));
+        pids.extend(process_list::descendants(&roots));
         pids.into_iter()
-            .filter_map(procfs::stat)
+            .filter_map(process_list::stat)
             .filter(|stat| stat.lives() && !self.spare.contains(&stat.comm))
             .filter(|stat| self.strays.get(&stat.pid).is_none_or(|stray| stray.start == stat.start))
             .collect()
     }
-}
-
-/// One wait that does not block.
-fn wait(pid: i32) -> Option<(i32, ExitStatus)> {
-    loop {
-        let mut status = 0;
-        // SAFETY: `status` is ours and outlives the call.
-        let found = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
-        if found < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted {
-            continue;
-        }
-        if found <= 0 {
-            return None;
-        }
-        if libc::WIFEXITED(status) {
-            return Some((found, ExitStatus::Code(libc::WEXITSTATUS(status))));
-        }
-        if libc::WIFSIGNALED(status) {
-            return Some((found, ExitStatus::Signal(Signal(libc::WTERMSIG(status)))));
-        }
-    }
-}
-
-/// Waits for one child of ours without blocking.
-#[must_use]
-pub fn try_wait(identity: &Identity) -> Option<ExitStatus> {
-    if identity.pid <= 1 { None } else { wait(identity.pid).map(|(_, status)| status) }
 }

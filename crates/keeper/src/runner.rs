@@ -18,7 +18,7 @@ use devrun_model::{Failure, FailureKind, Paths, ServiceId, Signal};
 
 use super::keeper_events::{ProcessEvent, register_fd};
 use super::keeper_handle::KeeperHandle;
-use super::procfs;
+use super::process_list;
 
 /// How much of the output is kept.
 const TAIL: usize = 64 * 1024;
@@ -110,7 +110,7 @@ impl CommandResult {
 /// since its exec. Where none of them does, what is left was started by them since, and they stand for it.
 #[must_use]
 pub fn still_running(processes: Vec<(i32, String)>) -> Vec<(i32, String)> {
-    let stats = processes.iter().filter_map(|(pid, _)| procfs::stat(*pid)).filter(procfs::Stat::lives);
+    let stats = processes.iter().filter_map(|(pid, _)| process_list::stat(*pid)).filter(process_list::Stat::lives);
     let alive: Vec<(i32, String)> = stats.map(|stat| (stat.pid, stat.comm)).collect();
     if alive.is_empty() { processes } else { alive }
 }

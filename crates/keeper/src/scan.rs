@@ -1,4 +1,4 @@
-//! Looks through `/proc` for what belongs to a run.
+//! Looks through all processes for what belongs to a run.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
@@ -10,7 +10,7 @@ use crate::journal::{Journal, JournalEntry};
 
 use super::identity;
 use super::ownership::{Evidence, OwnershipIndex};
-use super::procfs::{self, Stat};
+use super::process_list::{self, Stat};
 
 /// A found process.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub(super) enum SignalPermission {
 impl SweepScope {
     /// Ourselves, our ancestors, and what other users run.
     pub(crate) fn own<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Self {
-        Self::with(procfs::ancestors(std::process::id().cast_signed()).into_iter().collect(), entries)
+        Self::with(process_list::ancestors(std::process::id().cast_signed()).into_iter().collect(), entries)
     }
     /// Ourselves alone, for a sweep from inside the run: its ancestors are a service, the keeper and the supervisor. What is
     /// above the supervisor is touched by no evidence.
@@ -69,11 +69,11 @@ impl SweepScope {
         if stat.pid <= 1 || self.own.contains(&stat.pid) {
             return SignalPermission::Own;
         }
-        let Some(uid) = procfs::uid(stat.pid) else { return SignalPermission::Gone };
+        let Some(uid) = process_list::uid(stat.pid) else { return SignalPermission::Gone };
         let allowed = uid == self.uid || self.users.contains(&uid) || (self.uid == 0 && evidence != Evidence::Lock);
         if allowed { SignalPermission::Ours } else { SignalPermission::OtherUser(uid) }
     }
-    fn allows(&self, stat: &Stat, evidence: Evidence) -> bool {
+    pub(super) fn allows(&self, stat: &Stat, evidence: Evidence) -> bool {
         self.permission(stat, evidence) == SignalPermission::Ours
     }
 }
@@ -81,10 +81,10 @@ impl SweepScope {
 /// Looks through all processes once.
 #[must_use]
 pub(crate) fn scan(ownership: &OwnershipIndex, scope: &SweepScope) -> Vec<FoundProcess> {
-    let all: Vec<Stat> = procfs::pids()
+    let all: Vec<Stat> = process_list::pids()
         .into_iter()
         .filter(|pid| *pid > 1 && !scope.own.contains(pid))
-        .filter_map(procfs::stat)
+        .filter_map(process_list::stat)
         .filter(|stat| !stat.kernel && stat.lives())
         .collect();
     let mut found: HashMap<i32, (Option<ProcessId>, Evidence)> = HashMap::new();
@@ -143,7 +143,7 @@ pub(super) fn is_spared(found: &FoundProcess, journal: &Journal) -> bool {
 }
 
 pub(super) fn is_alive(pid: i32, start: u64) -> bool {
-    procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
+    process_list::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
 }
 
 /// A lock file that only this user can have made.

@@ -1,52 +1,11 @@
-//! Sends signals so that none reaches a stranger: through a pidfd, after the identity was checked on the opened one.
+//! Sends signals so that none reaches a stranger: through a pidfd, after the identity was checked on the opened one;
+//! where there are none, right after the identity was checked.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use super::procfs;
-
-/// Opens a process; `None` where the kernel has no pidfds or the process is gone.
-#[must_use]
-#[cfg(target_os = "linux")]
-pub fn open(pid: i32) -> Option<OwnedFd> {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
-}
-
-/// No pidfds here.
-#[must_use]
-#[cfg(not(target_os = "linux"))]
-pub fn open(_pid: i32) -> Option<OwnedFd> {
-    None
-}
-
-/// Signals an opened process.
-///
-/// # Errors
-/// What the system says; ESRCH when it is gone.
-#[cfg(target_os = "linux")]
-pub fn send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
-    // SAFETY: a system call on an open descriptor, with no pointer but the null siginfo that it allows.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            std::os::fd::AsRawFd::as_raw_fd(&pidfd.as_fd()),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// No pidfds here.
-///
-/// # Errors
-/// Always.
-#[cfg(not(target_os = "linux"))]
-pub fn send(_pidfd: impl AsFd, _signal: i32) -> io::Result<()> {
-    Err(io::Error::from_raw_os_error(libc::ENOSYS))
-}
+pub use super::drivers::pidfd::{open, send};
+use super::process_list;
 
 /// Signals a child of ours that nobody has waited for: its number cannot belong to another.
 ///
@@ -65,7 +24,7 @@ pub fn send_to_child(pid: i32, pidfd: Option<&OwnedFd>, signal: i32) -> io::Resu
 /// Signals any process whose start time is `start`: opens it, looks again, signals what was opened. True: it was sent.
 #[must_use]
 pub fn send_checked(pid: i32, start: u64, signal: i32) -> bool {
-    let same = |pid| procfs::stat(pid).is_some_and(|stat| stat.start == start && stat.lives());
+    let same = |pid| process_list::stat(pid).is_some_and(|stat| stat.start == start && stat.lives());
     if pid <= 1 {
         return false;
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getsid};
 
-use super::procfs::{self, Stat};
+use super::process_list::{self, Stat};
 use super::signal;
 
 /// So many looks in a row must find nothing: one that forks and ends between two is seen in another.
@@ -55,7 +55,7 @@ impl Strays {
             if living.is_empty() {
                 quiet += 1;
             } else if Instant::now() > give_up {
-                return living.iter().map(|child| (child.pid, procfs::command(child.pid))).collect();
+                return living.iter().map(|child| (child.pid, process_list::command(child.pid))).collect();
             } else {
                 quiet = 0;
             }
@@ -69,14 +69,16 @@ impl Strays {
 
 fn children() -> impl Iterator<Item = Stat> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    procfs::children(own).into_iter().filter_map(procfs::stat)
+    process_list::children(own).into_iter().filter_map(process_list::stat)
 }
 
 /// Stopped first, so that it starts nothing more, then killed with all below it, and reaped, as no other code waits for it.
 fn kill(child: &Stat) {
     if child.lives() {
         let _ended = signal::send_to_child(child.pid, None, libc::SIGSTOP);
-        for below in procfs::descendants(&[child.pid]).into_iter().filter(|pid| *pid != child.pid).filter_map(procfs::stat) {
+        for below in
+            process_list::descendants(&[child.pid]).into_iter().filter(|pid| *pid != child.pid).filter_map(process_list::stat)
+        {
             let _ended = signal::send_checked(below.pid, below.start, libc::SIGKILL);
         }
         let _ended = signal::send_to_child(child.pid, None, libc::SIGKILL);

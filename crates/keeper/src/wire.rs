@@ -1,6 +1,6 @@
 //! Frames between supervisor and keeper: four bytes of length, one byte that counts the descriptors, JSON.
 //!
-//! Owns queues and framing, not the socket: both ends are non-blocking, one in epoll, the other in tokio. Descriptors
+//! Owns queues and framing, not the socket: both ends are non-blocking, one in the keeper's loop, the other in tokio. Descriptors
 //! travel with the bytes of a `sendmsg`, always before or with the frame they belong to and in order, so the count in the
 //! header is all that is needed to hand them out. Many frames leave in one system call.
 
@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::drivers::sockets;
 
 const HEADER: usize = 5;
 /// Longer frames are a fault, not a message.
@@ -74,8 +76,7 @@ impl Outbox {
                 .collect();
             let rights = [ControlMessage::ScmRights(&raw)];
             let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-            match sendmsg::<()>(socket, &[IoSlice::new(&front[..length])], control, flags, None) {
+            match sendmsg::<()>(socket, &[IoSlice::new(&front[..length])], control, sockets::SEND, None) {
                 Ok(count) => {
                     self.bytes.drain(..count);
                     self.sent += count as u64;
@@ -125,8 +126,7 @@ impl Inbox {
         let mut control = nix::cmsg_space!([RawFd; 253]);
         let count = {
             let mut slices = [IoSliceMut::new(&mut chunk)];
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-            let message = match recvmsg::<()>(socket, &mut slices, Some(&mut control), flags) {
+            let message = match recvmsg::<()>(socket, &mut slices, Some(&mut control), sockets::RECEIVE) {
                 Ok(message) => message,
                 Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(ReadOutcome::Nothing),
                 Err(nix::Error::ECONNRESET) => return Ok(ReadOutcome::End),
@@ -136,7 +136,9 @@ impl Inbox {
                 if let ControlMessageOwned::ScmRights(raw) = part {
                     for descriptor in raw {
                         // SAFETY: the kernel has just opened this descriptor for us and nobody else knows it.
-                        self.descriptors.push_back(unsafe { OwnedFd::from_raw_fd(descriptor) });
+                        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+                        sockets::settle_received(&descriptor)?;
+                        self.descriptors.push_back(descriptor);
                     }
                 }
             }
@@ -193,12 +195,10 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     #[test]
     fn frames_and_descriptors_arrive_in_order_through_a_full_socket() {
-        let (left, right) =
-            socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK).unwrap();
+        let (left, right) = std::os::unix::net::UnixStream::pair().unwrap();
         let (mut out, mut inbox) = (Outbox::default(), Inbox::default());
         let mut writers = Vec::new();
         for number in 0..300u32 {

@@ -73,6 +73,9 @@ fn drain(queue: &Receiver) -> bool {
 #[cfg(target_os = "linux")]
 fn queue() -> Option<Receiver> {
     use rustix::fs::inotify::{self, CreateFlags};
+    if !devrun_keeper::HAS_FILE_NOTICES {
+        return None;
+    }
     let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
     Receiver::from_owned_fd_unchecked(queue).ok()
 }

@@ -1,43 +1,24 @@
 //! What processes use: CPU time, memory and I/O, summed over a service's tree.
 //!
-//! Owns reading `/proc` for numbers, nothing else. A process that ends between two looks takes its numbers with it, so a
-//! sum may shrink; differences are taken per process, which keeps a rate from ever being negative. Where `/proc` is not
-//! to be had, sums are empty.
+//! Owns the sums; the numbers of single processes are read by `process_list`. A process that ends between two looks takes its numbers with it, so a
+//! sum may shrink; differences are taken per process, which keeps a rate from ever being negative. Where the system
+//! tells nothing, sums are empty.
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use devrun_keeper::procfs;
-
-/// What one process has used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Milliseconds on a CPU since it began.
-    pub cpu_ms: u64,
-    /// Bytes in memory; its share of what it shares with others, where the kernel says that.
-    pub memory: u64,
-    /// Bytes read from disks.
-    pub read: u64,
-    /// Bytes written to disks.
-    pub written: u64,
-}
+use devrun_keeper::process_list;
+pub use devrun_keeper::process_list::Usage;
 
 /// The memory of this machine in bytes, where it can be known.
 #[must_use]
 pub fn memory_total() -> Option<u64> {
-    memory("MemTotal:")
+    process_list::memory_total()
 }
 
 /// The memory that programs could still have without swapping, in bytes, where it can be known.
 #[must_use]
 pub fn memory_available() -> Option<u64> {
-    memory("MemAvailable:")
-}
-
-fn memory(field: &str) -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+    process_list::memory_available()
 }
 
 /// The processes of one service with their numbers.
@@ -46,7 +27,10 @@ pub type UsageSample = BTreeMap<i32, Usage>;
 /// Looks at a leader and everything below it.
 #[must_use]
 pub fn tree(leader: i32) -> UsageSample {
-    std::iter::once(leader).chain(procfs::descendants(&[leader])).filter_map(|pid| Some((pid, process(pid)?))).collect()
+    std::iter::once(leader)
+        .chain(process_list::descendants(&[leader]))
+        .filter_map(|pid| Some((pid, process_list::usage(pid)?)))
+        .collect()
 }
 
 /// One process of a service's tree, for people.
@@ -68,8 +52,8 @@ pub fn processes(leader: i32) -> Vec<TreeProcess> {
         if out.iter().any(|known| known.pid == pid) {
             return;
         }
-        out.push(TreeProcess { pid, depth, command: procfs::command(pid) });
-        let mut below = procfs::children(pid);
+        out.push(TreeProcess { pid, depth, command: process_list::command(pid) });
+        let mut below = process_list::children(pid);
         below.sort_unstable();
         below.into_iter().for_each(|child| walk(child, depth + 1, out));
     }
@@ -93,35 +77,6 @@ pub fn total(before: &UsageSample, now: &UsageSample) -> (Usage, u64) {
         spent += used.cpu_ms.saturating_sub(before.get(pid).map_or(0, |before| before.cpu_ms));
     }
     (sum, spent)
-}
-
-fn process(pid: i32) -> Option<Usage> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let close = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    if matches!(fields.first(), Some(&"Z" | &"X")) {
-        return None;
-    }
-    let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    let hertz = sysconf(nix::unistd::SysconfVar::CLK_TCK).unwrap_or(100);
-    let page = sysconf(nix::unistd::SysconfVar::PAGE_SIZE).unwrap_or(4096);
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_start_matches(':').split_ascii_whitespace().next()?.parse::<u64>().ok()
-    };
-    let share = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok().and_then(|text| field(&text, "Pss"));
-    Some(Usage {
-        cpu_ms: (number(11) + number(12)) * 1000 / hertz,
-        memory: share.map_or(number(21) * page, |kilobytes| kilobytes * 1024),
-        read: field(&io, "read_bytes").unwrap_or(0),
-        written: field(&io, "write_bytes").unwrap_or(0),
-    })
-}
-
-fn sysconf(what: nix::unistd::SysconfVar) -> Option<u64> {
-    nix::unistd::sysconf(what).ok().flatten().and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0)
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use devrun_config::{Document, Facts, UserScope};
-use devrun_keeper::file_size_limit;
+use devrun_keeper::{file_size_limit, own_program};
 use devrun_model::{Failure, FailureKind, Plan, ServiceSpec, exit};
 use devrun_runtime::runtime_dir;
 
@@ -125,7 +125,7 @@ fn up(shared: &Globals, project: &Project, one: &Use) -> Result<(), Failure> {
         let reason = format!("cannot start devrun for the shared server of `{}`: {error}", one.scope.service);
         Failure::new(FailureKind::Internal, reason).help("check the limits on processes and memory: ulimit -a")
     };
-    let mut command = Command::new(crate::app::runtime::OWN_PROGRAM);
+    let mut command = Command::new(own_program::path());
     command.arg0("devrun").args(own_command::arguments(shared)).args(["up", "-d"]);
     command.stdin(Stdio::null()).stdout(std::io::stderr());
     own_command::of_no_stack(&mut command);

@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use devrun_keeper::{KeeperHandle, KeeperOptions, OutputSink, OutputStream, Runner};
+use devrun_keeper::{KeeperHandle, KeeperOptions, OutputSink, OutputStream, Runner, own_program};
 use devrun_model::keeper::{Identity, KeeperHello};
 use devrun_model::{Failure, ServiceSpec};
 use devrun_runtime::runtime_dir;
 
 use super::unit_advice::unwritable;
 use super::unit_plan::UnitPlan;
-use crate::app::runtime::OWN_PROGRAM;
 
 /// Output of commands goes to the unit's own, which the journal has.
 struct StandardOutput;
@@ -51,7 +50,7 @@ pub(super) async fn with_keeper<T>(
         inherited: Vec::new(),
     };
     let (keeper, _events) =
-        KeeperHandle::start(KeeperOptions { program: OWN_PROGRAM.into(), hello, owns_children: true }).await?;
+        KeeperHandle::start(KeeperOptions { program: own_program::path(), hello, owns_children: true }).await?;
     let runner = Runner {
         keeper: keeper.clone(),
         places: made.places.clone(),

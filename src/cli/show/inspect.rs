@@ -205,14 +205,8 @@ fn for_people(value: serde_json::Value, spec: &ServiceSpec) -> Vec<(String, serd
 
 /// The words of a process as the kernel has them.
 fn argv_of(pid: i32) -> Option<Vec<String>> {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words: Vec<String> = bytes
-        .strip_suffix(b"\0")
-        .unwrap_or(&bytes)
-        .split(|byte| *byte == 0)
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect();
-    (!bytes.is_empty()).then_some(words)
+    let words = devrun_keeper::process_list::arguments(pid);
+    (!words.is_empty()).then(|| words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
 
 fn masked(mut value: serde_json::Value, masker: &Masker) -> serde_json::Value {

@@ -16,7 +16,7 @@ impl KeeperLoop {
     /// The supervisor is gone without the word `Finish`.
     pub(crate) fn handle_supervisor_loss(&mut self) {
         if let Some(socket) = self.socket.take() {
-            let _ = self.epoll.delete(&socket);
+            self.readiness.remove(&socket);
         }
         self.outbox = crate::wire::Outbox::default();
         match &mut self.shutdown {

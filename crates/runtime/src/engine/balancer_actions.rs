@@ -1,7 +1,6 @@
 //! How the processes behind shared addresses are started, restarted and stopped.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_keeper::ProcessEvent;
@@ -80,7 +79,7 @@ impl Engine {
             dir,
             sockets: vec!["main".to_owned()],
             log: Some(devrun_logs::rotating_log_file::path(&self.places.logs(), &id)),
-            ..SpawnSpec::plain(process, id.clone(), 0, PathBuf::from("/proc/self/exe"), lock, stop)
+            ..SpawnSpec::plain(process, id.clone(), 0, devrun_keeper::own_program::path(), lock, stop)
         };
         self.pump.begin(&id, &LogSpec::default());
         self.balancers.processes.insert(process, service.clone());

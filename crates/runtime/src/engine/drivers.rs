@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use devrun_keeper::procfs;
+use devrun_keeper::process_list;
 
 use crate::ports::{self, PortConflict};
 use crate::probe::{self, NotifySocket, ProbeAttempt, ProbeHandle, ProbeSubject, ReportSink, Sleeper};
@@ -92,7 +92,7 @@ impl ProbeRunner for SystemProbes {
         Box::new(probe::start_with(subject, notify, reports))
     }
     fn has_ended(&self, pid: i32) -> bool {
-        procfs::has_ended(pid)
+        process_list::has_ended(pid)
     }
 }
 

@@ -150,6 +150,10 @@ fn copy_folders(from: &Path, to: &Path, files: &mut Vec<CopyJob>) -> io::Result<
 }
 
 fn copy_file(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
+    #[cfg(target_os = "macos")]
+    if rustix::fs::fclonefileat(File::open(from)?, rustix::fs::CWD, to, rustix::fs::CloneFlags::empty()).is_ok() {
+        return std::fs::set_permissions(to, std::fs::Permissions::from_mode(mode));
+    }
     let mut source = File::open(from)?;
     let mut target = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(to)?;
     #[cfg(target_os = "linux")]

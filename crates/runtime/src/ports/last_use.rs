@@ -31,19 +31,16 @@ pub fn note_probe(client_port: u16) {
 /// When the kernel does not say.
 pub fn last_use(port: u16) -> io::Result<Option<Duration>> {
     #[cfg(target_os = "linux")]
-    {
+    if devrun_keeper::TELLS_LISTENERS {
         let probes: Vec<u16> = {
             let known = PROBES.lock().unwrap_or_else(PoisonError::into_inner);
             known.iter().map(|(_, port)| *port).collect()
         };
         let used = super::diag::connections(port)?;
-        Ok(used.into_iter().filter(|one| !probes.contains(&one.client_port)).map(|one| one.age).min())
+        return Ok(used.into_iter().filter(|one| !probes.contains(&one.client_port)).map(|one| one.age).min());
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = port;
-        Err(io::Error::from(io::ErrorKind::Unsupported))
-    }
+    let _ = port;
+    Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -4,6 +4,9 @@
 
 use std::net::SocketAddr;
 
+#[cfg(target_os = "linux")]
+use devrun_keeper::TELLS_LISTENERS;
+
 use super::PortHolder;
 
 /// Whether a listener on a port belongs to the tree of a leader.
@@ -24,12 +27,11 @@ pub enum PortOwner {
 #[must_use]
 pub fn owner(leader: i32, run: &str, host: &str, port: u16) -> PortOwner {
     #[cfg(target_os = "linux")]
-    return linux::owner(leader, run, host, port);
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (leader, run, host, port);
-        PortOwner::Unknown("this system does not say who holds a port".to_owned())
+    if TELLS_LISTENERS {
+        return linux::owner(leader, run, host, port);
     }
+    let _ = (leader, run, host, port);
+    PortOwner::Unknown("this system does not say who holds a port".to_owned())
 }
 
 /// Whether the leader itself holds the listener that a connection to `at` meets: the usual case, and one question to the
@@ -37,24 +39,22 @@ pub fn owner(leader: i32, run: &str, host: &str, port: u16) -> PortOwner {
 #[must_use]
 pub fn led(leader: i32, at: SocketAddr) -> bool {
     #[cfg(target_os = "linux")]
-    return linux::led(leader, at);
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (leader, at);
-        false
+    if TELLS_LISTENERS {
+        return linux::led(leader, at);
     }
+    let _ = (leader, at);
+    false
 }
 
 /// Where the tree of this leader listens; empty where that cannot be known.
 #[must_use]
 pub fn listening(leader: i32) -> Vec<SocketAddr> {
     #[cfg(target_os = "linux")]
-    return linux::listening(leader);
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = leader;
-        Vec::new()
+    if TELLS_LISTENERS {
+        return linux::listening(leader);
     }
+    let _ = leader;
+    Vec::new()
 }
 
 /// Who took a connection, of those that wait at a listening socket that several processes share.
@@ -74,24 +74,22 @@ pub enum Acceptor {
 #[must_use]
 pub fn acceptor(leader: i32, server: SocketAddr, client: SocketAddr) -> Acceptor {
     #[cfg(target_os = "linux")]
-    return linux::acceptor(leader, server, client);
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (leader, server, client);
-        Acceptor::Unknown
+    if TELLS_LISTENERS {
+        return linux::acceptor(leader, server, client);
     }
+    let _ = (leader, server, client);
+    Acceptor::Unknown
 }
 
 /// Whoever listens on a port, for messages; absent when nobody does.
 #[must_use]
 pub fn holder(host: &str, port: u16) -> Option<PortHolder> {
     #[cfg(target_os = "linux")]
-    return linux::holder(host, port);
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (host, port);
-        None
+    if TELLS_LISTENERS {
+        return linux::holder(host, port);
     }
+    let _ = (host, port);
+    None
 }
 
 #[cfg(target_os = "linux")]

@@ -46,7 +46,7 @@ impl ListenWatch {
 
     /// Whether it can be waited for. Not knowing better, yes.
     pub fn is_supported(&self) -> bool {
-        cfg!(target_os = "linux") && !self.state().is_unsupported
+        devrun_keeper::TELLS_LISTENERS && !self.state().is_unsupported
     }
 
     /// Ends when one of the addresses has a listener, or when that cannot be known after all. `since`: the spawn of the

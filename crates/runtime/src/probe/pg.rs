@@ -15,7 +15,8 @@ const MOST: usize = 8 * 1024;
 /// refuse, in the middle of its start. A server that says nothing, or of which nothing can be read, is asked.
 pub(super) async fn is_starting(gate: Option<&OwnershipGate>) -> Result<(), ProbeError> {
     let Some(leader) = gate.and_then(OwnershipGate::leader) else { return Ok(()) };
-    let Ok(text) = tokio::fs::read_to_string(format!("/proc/{leader}/cwd/postmaster.pid")).await else { return Ok(()) };
+    let Some(folder) = devrun_keeper::process_list::working_directory(leader) else { return Ok(()) };
+    let Ok(text) = tokio::fs::read_to_string(folder.join("postmaster.pid")).await else { return Ok(()) };
     match status(&text, leader) {
         Some(status @ ("starting" | "stopping")) => Err(ProbeError::new(format!("the database system is {status}, it says"))),
         _ => Ok(()),

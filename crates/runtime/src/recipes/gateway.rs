@@ -1,8 +1,6 @@
 //! The built-in gateway: this very program in another role. Its routes are written into a file of mode 0600; what its services do
 //! it hears from the supervisor's control socket.
 
-use std::path::PathBuf;
-
 use super::context::RecipeContext;
 use super::data_dir::engine_dir;
 use super::generic::{check_settings, files, values};
@@ -12,8 +10,6 @@ use crate::user;
 use devrun_model::ready::Endpoint;
 use devrun_model::{DrainRequest, Failure, FailureKind, GatewayConfig, GatewayKind};
 
-/// The keeper's own link to the program that it runs: it leads to the same version also when the file was replaced (proc(5)).
-const OWN_PROGRAM: &str = "/proc/self/exe";
 const FILE: &str = "gateway.json";
 
 /// The built-in gateway.
@@ -50,5 +46,5 @@ fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
     let mut files = files(context, &values(context)?)?;
     let argv = ["devrun".to_owned(), "__gateway".to_owned(), super::generic::text_of(&file)?];
     files.push((file, text));
-    Ok(context.request(PathBuf::from(OWN_PROGRAM), argv.into(), dir, user::of(context.spec)?, files))
+    Ok(context.request(devrun_keeper::own_program::path(), argv.into(), dir, user::of(context.spec)?, files))
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 /// directory by now (another mode), leave the process with its data, which it must save.
 pub(super) fn is_gone(pid: i32, dir: &Path) -> bool {
     // proc_pid_cwd(5) marks a directory that was removed.
-    match std::fs::read_link(format!("/proc/{pid}/cwd")) {
-        Ok(cwd) => cwd.to_string_lossy().ends_with(" (deleted)") && !cwd.exists(),
-        Err(_) => !dir.exists(),
+    match devrun_keeper::process_list::working_directory(pid) {
+        Some(cwd) => cwd.to_string_lossy().ends_with(" (deleted)") && !cwd.exists(),
+        None => !dir.exists(),
     }
 }
 

@@ -67,7 +67,7 @@ fn needs_other_identity(named: &RunAs, is_root: bool, is_nameless: bool) -> bool
 /// What the kernel says of user namespaces for us: none allowed at all, or a seccomp filter without the
 /// capability that passes it (the usual container).
 fn namespaces_work() -> bool {
-    if std::env::var_os(NO_NAMESPACE).is_some_and(|value| !value.is_empty()) || !cfg!(target_os = "linux") {
+    if std::env::var_os(NO_NAMESPACE).is_some_and(|value| !value.is_empty()) || !devrun_keeper::HAS_USER_NAMESPACES {
         return false;
     }
     let allowed = std::fs::read_to_string("/proc/sys/user/max_user_namespaces")

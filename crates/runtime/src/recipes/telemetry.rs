@@ -1,16 +1,11 @@
 //! The built-in receiver of OTLP: this very program in another role. What it receives lies with the logs.
 
-use std::path::PathBuf;
-
 use super::context::RecipeContext;
 use super::generic::{check_settings, files, text_of, values};
 use super::recipe::Recipe;
 use crate::exec_request::ExecRequest;
 use crate::user;
 use devrun_model::{Failure, FailureKind};
-
-/// The keeper's own link to the program that it runs: it leads to the same version also when the file was replaced (proc(5)).
-const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// The built-in receiver.
 pub(super) struct TelemetryRecipe;
@@ -26,6 +21,6 @@ impl Recipe for TelemetryRecipe {
         let host = if context.spec.bind.is_empty() { "127.0.0.1" } else { context.spec.bind.as_str() };
         let argv = vec!["devrun".to_owned(), "__telemetry".to_owned(), host.to_owned(), port.to_string(), dir];
         let files = files(context, &values(context)?)?;
-        Ok(context.request(PathBuf::from(OWN_PROGRAM), argv, context.places.root.clone(), user::of(context.spec)?, files))
+        Ok(context.request(devrun_keeper::own_program::path(), argv, context.places.root.clone(), user::of(context.spec)?, files))
     }
 }

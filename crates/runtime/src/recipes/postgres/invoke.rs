@@ -8,6 +8,7 @@ use super::super::generic::{files, text_of, values};
 use super::super::private_dir::make_private;
 use super::super::run_as;
 use crate::exec_request::ExecRequest;
+use devrun_keeper::process_list;
 use devrun_model::keeper::RunAs;
 use devrun_model::{Failure, FailureKind, Paths, ServiceSpec, VolumeSpec};
 
@@ -173,7 +174,7 @@ pub(super) fn check_not_in_use(data: &Path, program: &Path) -> Result<(), Failur
     let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).filter(|pid| *pid > 1) else {
         return Ok(());
     };
-    if !cfg!(target_os = "linux") || !Path::new(&format!("/proc/{pid}")).exists() {
+    if process_list::stat(pid).is_none() {
         return Ok(());
     }
     if let Some(user) = processes_in(data) {
@@ -190,10 +191,7 @@ pub(super) fn check_not_in_use(data: &Path, program: &Path) -> Result<(), Failur
 /// A live process whose working directory is the data folder: every process of a Postgres server has that.
 fn processes_in(data: &Path) -> Option<i32> {
     let data = std::fs::canonicalize(data).ok()?;
-    std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
-        (std::fs::read_link(entry.path().join("cwd")).ok()? == data).then_some(pid)
-    })
+    process_list::pids().into_iter().find(|pid| process_list::working_directory(*pid).is_some_and(|at| at == data))
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ fn check_data(folder: &Path, version: &str) -> Result<String, Failure> {
     let holder = std::fs::read_to_string(folder.join("postmaster.pid")).unwrap_or_default();
     let pid = holder.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).filter(|pid| *pid > 1);
     if let Some(pid) = pid
-        && Path::new(&format!("/proc/{pid}")).exists()
+        && devrun_keeper::process_list::stat(pid).is_some()
     {
         return Err(Failure::new(
             FailureKind::Elsewhere,

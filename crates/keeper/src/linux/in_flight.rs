@@ -4,12 +4,9 @@
 //! its end (`CLONE_CHILD_CLEARTID`, by which threads are joined). Until then this process holds a raw pointer to all three
 //! and makes no reference into any but `tid`, and nothing is freed: what is dropped too early stays allocated.
 
-use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::syscall::{ChildStack, call, clone_onto_stack};
 
@@ -36,7 +33,7 @@ impl<T> InFlightChild<T> {
     /// the kernel refuses (older than 5.3, or a seccomp profile that does not know the call).
     ///
     /// # Safety
-    /// Only with signals blocked (see [`BlockedSignals`]). `keeper_main` never returns, makes bare system calls alone, and uses
+    /// Only with signals blocked (see `BlockedSignals`). `keeper_main` never returns, makes bare system calls alone, and uses
     /// nothing but the content and its own stack.
     pub(super) unsafe fn clone_vm(
         content: T,
@@ -93,23 +90,6 @@ impl<T> Drop for InFlightChild<T> {
 impl<T> std::fmt::Debug for InFlightChild<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InFlightChild").field("has_left", &self.has_left()).finish()
-    }
-}
-
-/// All signals are blocked in this thread, and in the children that it makes, as long as this is there: a handler of ours
-/// (tokio's in a supervisor) must never run in a child.
-pub(super) struct BlockedSignals(SigSet);
-
-impl BlockedSignals {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?))
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // A mask that was ours before cannot be refused.
-        let _set = self.0.thread_set_mask();
     }
 }
 
