@@ -44,7 +44,8 @@ impl Supervisor {
             return RollingTurn::Never(failed.clone());
         }
         let (mut starting, mut pauses) = (0, Vec::new());
-        for (other, sibling) in siblings().filter(|(_, one)| one.pending_stop.is_none() && !one.is_final() && !has_failed(one)) {
+        // One that waits for its own turn starts nothing: two of them would wait for each other.
+        for (other, sibling) in siblings().filter(|(_, one)| !one.is_queued_to_stop() && !one.is_final() && !has_failed(one)) {
             match self.proven_at(other) {
                 None => starting += 1,
                 Some(at) => {

@@ -161,3 +161,19 @@ fn a_version_that_is_taken_back_is_whole_again() {
     assert_eq!(states(&stage), [("w.1".into(), State::Running), ("w.2".into(), State::Running)]);
     assert_eq!(failures(&stage), []);
 }
+
+#[test]
+fn copies_that_are_restarted_while_they_are_spawned_do_not_wait_for_each_other() {
+    let mut stage = Scenario::new(copies(2));
+    stage.up();
+    for name in ["w.1", "w.2"] {
+        stage.fetched(name).init_done(name);
+    }
+    stage.restart(&["w.1", "w.2"], false).spawned("w.1").spawned("w.2");
+    assert_eq!(stops(&stage), ["w.1"]);
+    stage.gone("w.1", 0).runs("w.1").passed("w.1");
+    assert_eq!(stops(&stage), ["w.1", "w.2"]);
+    stage.gone("w.2", 0).runs("w.2").passed("w.2");
+    assert_eq!(states(&stage), [("w.1".to_owned(), State::Running), ("w.2".to_owned(), State::Running)]);
+    assert_eq!(failures(&stage), []);
+}
