@@ -2,7 +2,7 @@
 //!
 //! - `tree_copy`: a whole directory tree, copy-on-write where the file system can
 //! - `snapshot_manifest`, `snapshot_store`: snapshots under their names; each appears by one rename and goes by one
-//! - `volume_swap`: replaces the contents of volumes by staged ones, all or none, whatever is killed when
+//! - `volume_swap`, `swap_record`: replaces the contents of volumes by staged ones, all or none, whatever is killed when
 //! - `archive`, `backup_manifest`: a data directory as one file, and the file next to it that says what it is
 //! - `object_archive`: objects of an S3 server with their metadata as one file
 //! - `git_head`: the branch and commit that the data belong to
@@ -19,6 +19,7 @@ mod git_head;
 mod object_archive;
 mod snapshot_manifest;
 mod snapshot_store;
+mod swap_record;
 mod tree_copy;
 mod volume_swap;
 

@@ -10,13 +10,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use devrun_model::{Failure, FailureKind};
-use serde::{Deserialize, Serialize};
-
 use crate::durable::{failed, make_private, remove_tree, replace_durably, sync_directory, sync_file_system};
+use crate::swap_record::{RECORD, Record, check_directory, exists, read, write};
+use devrun_model::{Failure, FailureKind};
 
-/// The record of a swap that has begun.
-const RECORD: &str = "restore.json";
 /// What it becomes when the new data are in place and the old ones are still kept.
 const KEPT: &str = "restored.json";
 /// The new contents, whole.
@@ -31,17 +28,6 @@ const OWN: &[&str] = &[NEW, MOVING, OLD, UNDONE];
 
 const NEW_SECRETS: &str = "restore-secrets";
 const OLD_SECRETS: &str = "restore-secrets-old";
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    /// What is put in place, in words: `snapshot one`.
-    what: String,
-    volumes: Vec<PathBuf>,
-    secrets_dir: Option<PathBuf>,
-    secrets: Vec<String>,
-    /// The old contents come back.
-    undo: bool,
-}
 
 /// New contents of volumes that are being staged. Dropped without [`SwapStage::commit`] they are removed.
 #[derive(Debug)]
@@ -61,7 +47,15 @@ impl SwapStage {
             kept.drop_old()?;
         }
         remove_tree(&state.join(NEW_SECRETS))?;
-        let record = Record { what: what.to_owned(), volumes: Vec::new(), secrets_dir: None, secrets: Vec::new(), undo: false };
+        let own = state.canonicalize().map_err(|error| failed("read", state, &error))?;
+        let record = Record {
+            what: what.to_owned(),
+            state: Some(own),
+            volumes: Vec::new(),
+            secrets_dir: None,
+            secrets: Vec::new(),
+            undo: false,
+        };
         Ok(Self { state: state.to_owned(), record, committed: false })
     }
 
@@ -69,9 +63,11 @@ impl SwapStage {
     /// mode and owner a volume gets that does not exist yet.
     ///
     /// # Errors
-    /// As the file system says.
+    /// As the file system says; `Task` where another kind of file, or a link, is in its place.
     pub fn add_volume(&mut self, volume: &Path, like: Option<&Path>) -> Result<PathBuf, Failure> {
-        if !volume.exists() {
+        if exists(volume) {
+            check_directory(volume)?;
+        } else {
             make_private(volume)?;
             if let Some(metadata) = like.and_then(|like| std::fs::metadata(like).ok()) {
                 if rustix::process::geteuid().is_root() {
@@ -160,8 +156,18 @@ impl PendingSwap {
     /// Does what is left to do. Nothing may be running on the data.
     ///
     /// # Errors
-    /// As the file system says; it can be called again.
+    /// As the file system says; it can be called again. `Integrity` where the data are not where the record says, and nothing is done.
     pub fn finish(self) -> Result<KeptData, Failure> {
+        let away = |reason: String| {
+            Failure::new(FailureKind::Integrity, format!("the restore of {} was interrupted, and {reason}", self.record.what))
+                .help(format!(
+                    "put the project, or the volume, back where it was and run the command again; or give up the data: rm {}",
+                    self.state.join(RECORD).display()
+                ))
+        };
+        for volume in &self.record.volumes {
+            check_directory(volume).map_err(|failure| away(failure.reason))?;
+        }
         for volume in &self.record.volumes {
             swap(volume, self.record.undo)?;
         }
@@ -225,28 +231,6 @@ impl KeptData {
         remove_tree(&self.state.join(NEW_SECRETS))?;
         remove_tree(&self.state.join(KEPT))
     }
-}
-
-fn write(state: &Path, name: &str, record: &Record) -> Result<(), Failure> {
-    let text = serde_json::to_vec_pretty(record)
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("{name} cannot be written: {error}")))?;
-    replace_durably(&state.join(name), &text)
-}
-
-fn read(state: &Path, name: &str) -> Result<Option<Record>, Failure> {
-    let path = state.join(name);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", &path, &error)),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| Failure::new(FailureKind::Integrity, format!("{} cannot be read: {error}", path.display())))
-}
-
-fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }
 
 /// One volume: the old entries out, then the new ones in. Whatever of it was done before is not done twice.
@@ -481,6 +465,81 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A record that was written and not carried out.
+    fn interrupted(world: &World) {
+        let mut stage = world.staged();
+        write(&world.path("state"), RECORD, &stage.record).unwrap();
+        stage.committed = true;
+    }
+
+    #[test]
+    fn a_project_that_was_moved_or_copied_finishes_its_own_data() {
+        for is_copy in [false, true] {
+            let world = World::new();
+            interrupted(&world);
+            let other = tempfile::tempdir().unwrap();
+            let there = other.path().join("there");
+            let copied = std::process::Command::new("cp").arg("-a").arg(world.folder.path()).arg(&there).status().unwrap();
+            assert!(copied.success());
+            if !is_copy {
+                std::fs::remove_dir_all(world.folder.path()).unwrap();
+            }
+            PendingSwap::find(&there.join("state")).unwrap().unwrap().finish().unwrap();
+            let text = |root: &Path| std::fs::read_to_string(root.join("volumes/pg/engine/data")).unwrap();
+            assert_eq!(text(&there), "new pg");
+            assert_eq!(std::fs::read_to_string(there.join("secrets/db")).unwrap(), "new");
+            if is_copy {
+                world.holds("old");
+            }
+        }
+    }
+
+    #[test]
+    fn data_that_are_not_where_the_record_says_are_no_finished_restore() {
+        let world = World::new();
+        interrupted(&world);
+        std::fs::rename(world.path("volumes"), world.path("elsewhere")).unwrap();
+        let failure = PendingSwap::find(&world.path("state")).unwrap().unwrap().finish().unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Integrity);
+        assert!(PendingSwap::find(&world.path("state")).unwrap().is_some(), "it can be finished later");
+        std::fs::rename(world.path("elsewhere"), world.path("volumes")).unwrap();
+        PendingSwap::find(&world.path("state")).unwrap().unwrap().finish().unwrap();
+        world.holds("new");
+    }
+
+    #[test]
+    fn a_copy_leaves_a_volume_elsewhere_to_the_first_project() {
+        let (world, first) = (World::new(), World::new());
+        let mut stage = SwapStage::new(&first.path("state"), "snapshot x").unwrap();
+        std::fs::create_dir_all(stage.add_volume(&world.volume("pg"), None).unwrap().join("engine")).unwrap();
+        write(&first.path("state"), RECORD, &stage.record).unwrap();
+        stage.committed = true;
+        let copy = World::new();
+        std::fs::copy(first.path("state").join(RECORD), copy.path("state").join(RECORD)).unwrap();
+        let failure = PendingSwap::find(&copy.path("state")).unwrap_err();
+        assert!(failure.kind == FailureKind::Integrity && failure.reason.contains("not this copy's"), "{}", failure.reason);
+        world.holds("old");
+    }
+
+    #[test]
+    fn nothing_is_put_behind_a_link() {
+        let world = World::new();
+        std::fs::rename(world.volume("pg"), world.path("precious")).unwrap();
+        std::os::unix::fs::symlink(world.path("precious"), world.volume("pg")).unwrap();
+        let mut stage = SwapStage::new(&world.path("state"), "x").unwrap();
+        let failure = stage.add_volume(&world.volume("pg"), None).unwrap_err();
+        assert!(failure.reason.ends_with("is a link, not a directory"), "{}", failure.reason);
+        // Nor where it became one after the record was written.
+        std::fs::remove_file(world.volume("pg")).unwrap();
+        std::fs::rename(world.path("precious"), world.volume("pg")).unwrap();
+        drop(stage);
+        interrupted(&world);
+        std::fs::rename(world.volume("pg"), world.path("precious")).unwrap();
+        std::os::unix::fs::symlink(world.path("precious"), world.volume("pg")).unwrap();
+        assert!(PendingSwap::find(&world.path("state")).unwrap().unwrap().finish().is_err());
+        assert_eq!(std::fs::read_to_string(world.path("precious/engine/data")).unwrap(), "old pg");
     }
 
     #[test]
