@@ -13,12 +13,14 @@
 //!
 //! # What it costs
 //! While nobody listens on its port, a service is one of those for which the kernel is asked, all in one question every
-//! half to twenty milliseconds (`listen_watch`). The dear part of a check runs only when the port is open: in steps of
+//! quarter to twenty milliseconds (`listen_watch`). The dear part of a check runs only when the port is open: in steps of
 //! `max(1 ms, 2 % of the time since the spawn)`, at most `start_interval`. Where the kernel cannot be asked, connects are
 //! tried in such steps; a refused one costs some 20 µs. Afterwards one shared wake-up per `interval`, and none at all where every check stays passed once it
 //! has (`log`, `notify`, `uptime`).
 
 mod bolt;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod capped_stream;
 mod checks;
 mod command;
 mod connect;

@@ -78,6 +78,7 @@ mod with_client {
     use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value, cmd};
     use tokio::net::TcpStream;
 
+    use super::super::capped_stream::{CappedStream, PROBE_ANSWERS, TOO_LONG};
     use super::super::connect::{OwnershipGate, connect};
     use super::super::result::{ProbeError, ProbeOk, ProbeResult, excerpt};
     use super::Endpoint;
@@ -193,6 +194,7 @@ mod with_client {
         // Login is ours, so that its answer is seen as it is; the client's own limit of time would cut ours short.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         let limits = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        let stream = CappedStream::new(stream, PROBE_ANSWERS);
         let opened = MultiplexedConnection::new_with_config(&settings, stream, limits).await;
         let (mut connection, driver) = opened.map_err(|error| judge(&error, false))?;
         driven(driver, work(&mut connection)).await
@@ -275,6 +277,7 @@ mod with_client {
                 ProbeError::credentials("the password is wrong", "check `password`")
             }
             Some(_) => ProbeError::new(excerpt(text(error).as_bytes())),
+            None if error.to_string().contains(TOO_LONG) => ProbeError::new(TOO_LONG),
             None if error.is_connection_dropped() || error.is_io_error() => {
                 ProbeError::new("the connection was closed without an answer")
             }
@@ -305,6 +308,31 @@ mod with_client {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        /// Answers everything with an announced length that it never reaches, or with a line without an end.
+        async fn endless(first: &'static [u8]) -> Endpoint {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            tokio::spawn(async move {
+                use tokio::io::AsyncWriteExt;
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut sent = stream.write_all(first).await;
+                while sent.is_ok() {
+                    sent = stream.write_all(&[b'a'; 65536]).await;
+                }
+            });
+            Endpoint { host: "127.0.0.1".to_owned(), port }
+        }
+
+        #[tokio::test]
+        async fn an_answer_without_an_end_is_given_up() {
+            for first in [&b"$9223372036854775807\r\n"[..], b"+", b"*2147483647\r\n$10\r\n"] {
+                let at = endless(first).await;
+                let asked = tokio::time::timeout(std::time::Duration::from_secs(30), check(&at, None, None, false, None));
+                let miss = asked.await.expect("it ends").expect_err("it is no PONG");
+                assert!(!miss.answer.is_empty(), "{first:?}");
+            }
+        }
 
         #[test]
         fn what_it_writes_is_read_from_info() {

@@ -35,6 +35,7 @@ mod with_driver {
 
     use tokio_postgres::{Config, NoTls, error::Error};
 
+    use super::super::capped_stream::{CappedStream, PROBE_ANSWERS};
     use super::super::connect::{OwnershipGate, connect};
     use super::super::result::{ProbeError, ProbeOk, ProbeResult};
     use super::{Endpoint, Login};
@@ -53,7 +54,8 @@ mod with_driver {
         if let Some(password) = login.password {
             config.password(password);
         }
-        let (client, connection) = config.connect_raw(dialled.stream, NoTls).await.map_err(|error| judge(&error, login))?;
+        let stream = CappedStream::new(dialled.stream, PROBE_ANSWERS);
+        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| judge(&error, login))?;
         tokio::pin!(connection);
         let answer = tokio::select! {
             answer = client.simple_query(query) => answer,
