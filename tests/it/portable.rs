@@ -18,6 +18,8 @@ const NEEDS: &[(&str, &str)] = &[
     ("case_orphans::o10_without_its_keeper_logs_go_on_codes_are_right_and_a_new_one_comes", CODES),
     ("emergency::o08_emergency_ends_a_daemon_that_only_its_keeper_knows", HIDES),
     ("emergency::o08_emergency_ends_a_stack_within_a_service", HIDES),
+    ("ownership::the_stack_of_another_user_is_named_with_its_owner", "the locks of other users are listed by Linux alone"),
+    ("process::a_hundred_spawns_are_pipelined", "each stop is a look at all processes, so a hundred take longer than its limit"),
     ("process::a_stray_that_fits_nobody_is_ended_by_finish", HIDES),
     ("spawn_paths::", "clone3, close_range and children in the keeper's memory are Linux's"),
     ("state_deleted::a_deleted_state_directory_makes_no_second_stack", NOTICES),

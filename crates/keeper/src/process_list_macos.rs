@@ -19,7 +19,6 @@ const NAME: usize = 15;
 
 /// `struct proc_fileinfo` of sys/proc_info.h.
 #[repr(C)]
-#[expect(dead_code, reason = "the system's layout")]
 struct OpenFile {
     flags: u32,
     status: u32,

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use crate::process_reader::{pids, stat};
 pub use crate::process_scan::children_by_scan as children;
 
-/// The children of this process.
+/// The children of this process. Nothing is kept from one look to the next.
 #[derive(Debug, Default)]
-pub struct OwnChildren;
+pub struct OwnChildren(());
 
 impl OwnChildren {
     /// Who they are now.
