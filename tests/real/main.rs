@@ -66,6 +66,7 @@ mod services;
 mod shared_server;
 mod stack;
 mod stacks;
+mod stream_services;
 mod systemd_manager;
 mod telemetry;
 #[path = "../it/test_ports.rs"]
@@ -112,6 +113,7 @@ fn main() -> ExitCode {
         services::trials(),
         shared_server::trials(),
         stacks::trials(),
+        stream_services::trials(),
         telemetry::trials(),
         tool_services::trials(),
         viewers::trials(),

@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use super::super::report::At;
 use super::super::yaml::{YamlKey, YamlNode, YamlValue, get};
 use super::addresses::{extra_hosts, is_this_machine};
+use super::base_commands;
 use super::build_steps::files_of_image;
 use super::client_images::{buckets, models, serves};
+use super::container_only;
 use super::dockerfile::{self, Dockerfile, Words};
 use super::draft::{ContainerCommand, Draft, NativeKind, local, use_of};
 use super::images;
 use super::importer::{Importer, our_name};
 use super::jar_images;
 use super::known_image::KnownImage;
+use super::stack_images;
 use super::syntax::{self, Mount, PortMapping};
 
 impl Importer<'_> {
@@ -175,7 +178,8 @@ impl Importer<'_> {
             if base.name.ends_with("strimzi/kafka") && variable("KAFKA_CONNECT_BOOTSTRAP_SERVERS") {
                 "debezium/connect".clone_into(&mut base.name);
             }
-            if let Some((known, note)) = images::known(&base.name)
+            let found = images::known(&base.name).map(|(known, note)| (stack_images::by_command(known, &both), note));
+            if let Some((known, note)) = found
                 && (file.entrypoint.is_none() || file.entrypoint.as_ref().is_some_and(|words| starts_words(&known, words)))
                 && (file.command.is_none() || file.command.as_ref().is_some_and(|words| starts_words(&known, words)))
                 && starts_server(&known, &both)
@@ -198,6 +202,14 @@ impl Importer<'_> {
             && let Some(words) = jar_images::command(file)
         {
             let text = "the script of its base image runs the jar: `java -jar` does, from where it was copied from";
+            self.report.mapped(key.at, format!("{what}.build"), text);
+            return NativeKind::Run { command: ContainerCommand::Foreign(words), dockerfile };
+        }
+        if both.is_empty()
+            && let Some(file) = dockerfile.as_ref().filter(|file| file.command.is_none() && file.entrypoint.is_none())
+            && let Some(words) = base_commands::command(file)
+        {
+            let text = format!("{} starts `{}`, natively from PATH", file.from, words.join(" "));
             self.report.mapped(key.at, format!("{what}.build"), text);
             return NativeKind::Run { command: ContainerCommand::Foreign(words), dockerfile };
         }
@@ -250,6 +262,9 @@ impl Importer<'_> {
         let image = filled.as_deref().or(registry).unwrap_or(image);
         let parsed = syntax::image(image);
         let script = words.join(" ");
+        if let Some(reason) = container_only::reason(&parsed.name, words) {
+            return NativeKind::ContainerOnly(reason);
+        }
         if parsed.name == "minio/mc" || parsed.name == "bitnami/minio-client" {
             let (names, open) = buckets(&script);
             if !names.is_empty() {
@@ -265,6 +280,7 @@ impl Importer<'_> {
             }
         }
         if let Some((known, note)) = images::known(&parsed.name) {
+            let known = stack_images::by_command(known, words);
             if starts_server(&known, words) {
                 let version = parsed.tag.as_deref().and_then(syntax::version);
                 let version = version.filter(|version| images::has_recipes_version(&known, &parsed.name, version));
@@ -371,6 +387,8 @@ fn starts_server(known: &KnownImage, words: &[String]) -> bool {
                 | "opensearch"
                 | "zookeeper"
                 | "etcd"
+                | "flink"
+                | "flink_taskmanager"
         );
     if !any {
         return true;

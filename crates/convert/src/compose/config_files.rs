@@ -20,6 +20,8 @@ const FOLDERS: &[(&str, &str, &str)] = &[
     ("alertmanager", "/etc/alertmanager", ""),
     ("grafana", "/etc/grafana/provisioning", "provisioning/"),
     ("blackbox_exporter", "/etc/blackbox_exporter", ""),
+    ("debezium_server", "/debezium/config", ""),
+    ("debezium_server", "/debezium/conf", ""),
 ];
 /// A folder of configuration has fewer files than this.
 const MOST_FILES: usize = 200;
@@ -110,6 +112,11 @@ impl Importer<'_> {
     /// A configuration as a template of ours: service names, the machine's names and mounted paths are those of here.
     fn for_this_machine(&self, draft: &Draft, text: &str, found: &mut HostMatch) -> String {
         let text = text.replace("$$", "$$$$").replace("${", "$${");
+        let text = if super::stack_images::reads_properties(draft) {
+            super::stack_images::properties(&text, &self.targets, found)
+        } else {
+            text
+        };
         let text = hostnames::rewrite(&text, false, &self.targets, found);
         let text = loopback::this_machine(&text, &draft.machine_names).unwrap_or(text);
         self.paths(draft, &text)

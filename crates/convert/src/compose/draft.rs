@@ -54,6 +54,8 @@ pub(crate) enum NativeKind {
     Absent {
         hint: String,
     },
+    /// Its work is containers themselves: why there is none for it here.
+    ContainerOnly(&'static str),
 }
 
 /// The command of a program.
@@ -114,7 +116,7 @@ impl Draft {
 
 impl NativeKind {
     pub(crate) fn is_present(&self) -> bool {
-        !matches!(self, Self::Absent { .. })
+        !matches!(self, Self::Absent { .. } | Self::ContainerOnly(_))
     }
     /// A server on which a task can make buckets.
     pub(crate) fn makes_buckets(&self) -> bool {

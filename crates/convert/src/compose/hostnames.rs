@@ -23,6 +23,8 @@ pub(crate) struct Target {
     pub recipe: Option<&'static str>,
     /// In compose it took logins without a password.
     pub open: bool,
+    /// Its interface has a path here that it does not have in its image.
+    pub path: Option<&'static str>,
 }
 
 impl Target {
@@ -47,6 +49,11 @@ impl Target {
     /// Whether it listens there in its container.
     pub(crate) fn knows(&self, port: u16) -> bool {
         self.is_main(port) || self.named.iter().any(|(number, _)| *number == port)
+    }
+    /// The path that its interface has here, where an address ends without one.
+    fn path_before(&self, before: Before, tail: &str) -> &'static str {
+        let is_whole = before == Before::Url && (tail.is_empty() || tail.starts_with([',', ' ', '"', '\'']));
+        self.path.filter(|_| is_whole && self.present).unwrap_or_default()
     }
     fn at(&self, port: Option<u16>) -> String {
         let usable = self.present && self.has_port;
@@ -95,6 +102,7 @@ pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut Ho
                         }
                         found.push((target.name.clone(), Some(port)));
                         out.push_str(&target.at(Some(port)));
+                        out.push_str(target.path_before(before, tail));
                         at = text.len() - tail.len();
                         continue 'next;
                     }
@@ -125,6 +133,7 @@ pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut Ho
                     if alone {
                         found.push((target.name.clone(), None));
                         out.push_str(&if before == Before::Url { target.at(None) } else { target.host() });
+                        out.push_str(target.path_before(before, after));
                         at = text.len() - after.len();
                         continue 'next;
                     }

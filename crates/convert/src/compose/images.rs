@@ -3,6 +3,7 @@
 use super::image_tools::{KAFKA_CONNECT, KEYCLOAK, OPENSEARCH};
 use super::known_image::Becomes::{Database, Login, Nothing, Password, RootPassword, Set, User};
 use super::known_image::{Becomes, KnownImage, Settings, plain};
+use super::{label_routes, stack_images};
 
 const OWN_FOLDERS: Becomes = Nothing("devrun keeps the data in a volume of its own");
 const OWN_LOGIN: Becomes = Nothing("logins from this machine always need the password");
@@ -450,7 +451,7 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         }
         "prom/blackbox-exporter" | "prometheus/blackbox-exporter" => (plain("blackbox_exporter", &[9115], &[]), None),
         "prom/node-exporter" | "prometheus/node-exporter" => (plain("node_exporter", &[9100], &[]), None),
-        _ => return None,
+        _ => return stack_images::known(name).or_else(|| label_routes::known(name)),
     };
     Some(found)
 }
@@ -475,8 +476,9 @@ pub(crate) fn has_recipes_version(known: &KnownImage, name: &str, version: &str)
         "prometheus" => !name.contains("confluentinc"),
         "mailpit" => name.contains("mailpit"),
         "valkey" => name.contains("valkey"),
-        "telemetry" | "kafka" | "kafka_connect" | "opensearch" | "keycloak" | "pushgateway" | "chroma" | "ferretdb"
-        | "adminer" | "azurite" | "alertmanager" | "victorialogs" => false,
+        "gateway" | "telemetry" | "kafka" | "kafka_connect" | "opensearch" | "keycloak" | "pushgateway" | "chroma"
+        | "ferretdb" | "adminer" | "azurite" | "alertmanager" | "victorialogs" | "flink" | "flink_taskmanager" | "apicurio"
+        | "tika" | "mockserver" | "questdb" | "debezium_server" => false,
         _ => true,
     }
 }

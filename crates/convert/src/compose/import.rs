@@ -46,6 +46,7 @@ pub(crate) fn import(
     let mut drafts: Vec<Draft> = services.iter().map(|(key, node)| importer.draft(key, node)).collect();
     importer.homeless_buckets(&mut drafts);
     importer.unusable_web_servers(&mut drafts);
+    importer.unusable_label_routers(&mut drafts);
     importer.published(&drafts);
     importer.relate(&mut drafts);
     for draft in &drafts {

@@ -5,7 +5,7 @@ use super::draft::Draft;
 use super::importer::Importer;
 
 /// The labels of a service as pairs.
-fn pairs(node: &YamlNode) -> Vec<(String, String)> {
+pub(super) fn pairs(node: &YamlNode) -> Vec<(String, String)> {
     match &node.value {
         YamlValue::Map(map) => map.iter().filter_map(|(key, value)| Some((key.name.clone(), value.scalar()?))).collect(),
         _ => node

@@ -1,11 +1,13 @@
 //! Compose files → procfile. First what each service is (`classify`), then who reaches whom by which port, then its keys.
 
 mod addresses;
+mod base_commands;
 mod build_steps;
 mod classify;
 mod client_images;
 mod command;
 mod config_files;
+mod container_only;
 mod dependencies;
 mod dockerfile;
 mod draft;
@@ -21,6 +23,7 @@ mod importer;
 mod jar_images;
 mod keys;
 mod known_image;
+mod label_routes;
 mod labels;
 mod load;
 mod logins;
@@ -31,6 +34,7 @@ mod ready;
 mod recipe;
 mod relations;
 mod service;
+mod stack_images;
 pub(crate) mod syntax;
 mod unsupported;
 mod values;

@@ -67,6 +67,9 @@ impl Importer<'_> {
             section.set("set", Toml::Table(vec![("wal_level".to_owned(), Toml::text("logical"))]));
         }
         self.config_files(draft, known, section);
+        if known.recipe == "flink_taskmanager" {
+            self.flink_taskmanager(draft, section);
+        }
         if known.recipe == "rabbitmq" {
             self.rabbitmq_management(draft, section);
         }

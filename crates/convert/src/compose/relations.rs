@@ -6,6 +6,7 @@ use super::draft::{Draft, NativeKind, port_name, variable};
 use super::hostnames::Target;
 use super::importer::Importer;
 use super::labels;
+use super::stack_images;
 use super::syntax::PortMapping;
 
 impl Importer<'_> {
@@ -97,6 +98,7 @@ impl Importer<'_> {
                         _ => None,
                     },
                     open: is_open(draft),
+                    path: stack_images::path(draft),
                 }
             })
             .collect();

@@ -14,6 +14,10 @@ impl Importer<'_> {
             self.left_out(draft, hint, all);
             return;
         }
+        if let NativeKind::ContainerOnly(reason) = draft.kind {
+            self.container_only(draft, reason);
+            return;
+        }
         let section = self.section(draft, all);
         self.audit(draft);
         let list = if draft.task { &mut self.out.tasks } else { &mut self.out.services };
@@ -23,10 +27,13 @@ impl Importer<'_> {
     pub(super) fn section(&mut self, draft: &Draft, all: &[Draft]) -> Section {
         let mut section = Section { behind: self.report.place(draft.key.at), ..Section::default() };
         match &draft.kind {
-            NativeKind::Absent { .. } | NativeKind::Models(_) => {}
+            NativeKind::Absent { .. } | NativeKind::ContainerOnly(_) | NativeKind::Models(_) => {}
             NativeKind::Recipe { known, version, .. } => {
                 section.set("use", Toml::text(use_of(known, version.as_deref())));
                 self.recipe(draft, known, &mut section);
+                if known.recipe == "gateway" {
+                    self.gateway_routes(draft, all, &mut section);
+                }
             }
             NativeKind::Run { command, dockerfile } => {
                 let mut ports = Section::default();
@@ -77,7 +84,10 @@ impl Importer<'_> {
             }
         }
         self.dependencies(draft, all, &mut section);
-        if matches!(draft.kind, NativeKind::Buckets { .. } | NativeKind::Models(_)) {
+        let is_gateway = matches!(&draft.kind, NativeKind::Recipe { known, .. } if known.recipe == "gateway");
+        if is_gateway {
+            // Its routes are all that its keys said.
+        } else if matches!(draft.kind, NativeKind::Buckets { .. } | NativeKind::Models(_)) {
             for key in ["entrypoint", "command", "environment", "env_file", "volumes", "healthcheck", "secrets", "working_dir"] {
                 if let Some(node) = draft.get(key) {
                     self.report.dropped(node.at, draft.what(key), "the task says what to make, and logs in by itself");

@@ -57,6 +57,15 @@ impl Importer<'_> {
         }
     }
 
+    /// A service whose work is containers themselves: named at the end, without a table that wants a command.
+    pub(super) fn container_only(&mut self, draft: &Draft, reason: &str) {
+        let image = draft.get("image").and_then(YamlNode::scalar).unwrap_or_default();
+        let text = format!("{image} has no work without containers: {reason}");
+        self.out.below.push(format!("services.{}: {text}", draft.name));
+        self.out.below.push(String::new());
+        self.report.dropped(draft.key.at, format!("services.{}", draft.key.name), text);
+    }
+
     /// A line for each key that has no place in the comment.
     fn lost_keys(&self, draft: &Draft) -> Vec<String> {
         let mut lines = Vec::new();

@@ -413,6 +413,36 @@ const IMAGES: &[ContainerImage] = &[
         environment: &[("FERRETDB_HANDLER", "sqlite"), ("FERRETDB_SQLITE_URL", "file:/state/")],
         ..BASE
     },
+    ContainerImage { recipe: "apicurio", name: "apicurio/apicurio-registry-mem", usual_tag: "2.6.13.Final", port: 8080, ..BASE },
+    ContainerImage { recipe: "tika", name: "apache/tika", port: 9998, ..BASE },
+    ContainerImage { recipe: "mockserver", name: "mockserver/mockserver", port: 1080, ..BASE },
+    ContainerImage {
+        recipe: "questdb",
+        name: "questdb/questdb",
+        port: 9000,
+        ports: &[("pg", 8812), ("line", 9009), ("health", 9003)],
+        data: "/var/lib/questdb",
+        login: ["QDB_PG_USER", "QDB_PG_PASSWORD", ""],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "flink",
+        name: "flink",
+        port: 8081,
+        ports: &[("rpc", 6123), ("blob", 6124)],
+        arguments: &["jobmanager"],
+        environment: &[("JOB_MANAGER_RPC_ADDRESS", "{name}")],
+        ..BASE
+    },
+    ContainerImage {
+        recipe: "debezium_server",
+        name: "quay.io/debezium/server",
+        usual_tag: "2.7",
+        port: 8080,
+        data: "/debezium/data",
+        config: &[("application.properties", "/debezium/conf/application.properties")],
+        ..BASE
+    },
     ContainerImage { recipe: "node_exporter", name: "prom/node-exporter", tag_prefix: "v", port: 9100, has_wget: true, ..BASE },
 ];
 

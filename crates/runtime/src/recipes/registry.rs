@@ -11,9 +11,10 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &str)] = files!(
-    "adminer" "alertmanager" "azurite" "blackbox_exporter" "caddy" "chroma" "etcd" "ferretdb" "gateway" "grafana" "kafka"
-    "kafka_connect" "keycloak" "loki" "mailpit" "mariadb" "meilisearch" "memcached" "minio" "nats" "neo4j" "nginx" "node_exporter" "ollama" "opensearch" "postgres"
-    "prometheus" "promtail" "pushgateway" "qdrant" "rabbitmq" "redis" "seaweedfs" "telemetry" "valkey" "versitygw" "victorialogs"
+    "adminer" "alertmanager" "apicurio" "azurite" "blackbox_exporter" "caddy" "chroma" "debezium_server" "etcd" "ferretdb" "flink" "flink_taskmanager"
+    "gateway" "grafana" "kafka" "kafka_connect" "keycloak" "loki" "mailpit" "mariadb" "meilisearch" "memcached" "minio" "mockserver" "nats" "neo4j"
+    "nginx" "node_exporter" "ollama" "opensearch" "postgres" "prometheus" "promtail" "pushgateway" "qdrant" "questdb" "rabbitmq" "redis" "seaweedfs"
+    "telemetry" "tika" "valkey" "versitygw" "victorialogs"
     "zookeeper"
 );
 
