@@ -125,9 +125,11 @@ pub fn say_placed_kept(read: &Read, deletes: impl Fn(VolumeClass) -> bool) {
 
 /// Says what goes and how much, and asks.
 ///
+/// `command`: what does the same without asking, but for `--yes`.
+///
 /// # Errors
-/// `Config` where there is nobody to ask.
-pub fn agreed(doomed: &[Doomed], globals: &Globals, term: Term) -> Result<bool, Failure> {
+/// `Config` where nothing can be asked.
+pub fn agreed(doomed: &[Doomed], command: &str, globals: &Globals, term: Term) -> Result<bool, Failure> {
     if doomed.is_empty() {
         say("nothing to delete");
         return Ok(false);
@@ -146,7 +148,7 @@ pub fn agreed(doomed: &[Doomed], globals: &Globals, term: Term) -> Result<bool, 
             FailureKind::Config,
             format!("deleting {total} needs confirmation, and stdin is not a terminal"),
         )
-        .help("devrun clean --yes"));
+        .help(format!("{command} --yes")));
     }
     let mut err = std::io::stderr().lock();
     // A terminal that is gone answers nothing, which is a no.

@@ -50,6 +50,10 @@ fn print(present: Present<'_>) {
 }
 
 fn text(present: Present<'_>) -> String {
+    let import = match present {
+        Present::Convertible(name) => format!("devrun import {name}"),
+        _ => String::new(),
+    };
     let (found, steps): (String, [(&str, &str); 3]) = match present {
         Present::Procfile(name) => (
             format!("{name} describes the stack of this directory:"),
@@ -63,7 +67,7 @@ fn text(present: Present<'_>) -> String {
             format!("{name} can be run as it is:"),
             [
                 ("devrun up", "start the services that have a native binary"),
-                ("devrun import", "write a procfile.toml from it, and list what could not be converted"),
+                (&import, "write a procfile.toml from it, and list what could not be converted"),
                 ("devrun check", "show what would be started, without starting it"),
             ],
         ),

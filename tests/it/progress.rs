@@ -197,3 +197,20 @@ fn what_is_started_again_is_not_said_to_have_failed() {
     drop(up.says_not("crash failed").says("devrun why crash"));
     project.run(&["down"]).code(0);
 }
+
+#[test]
+fn a_stop_names_every_service_that_has_stopped() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\ndepends_on = [\"a\"]\n[services.c]\nrun = \"{svc:c}\"\n",
+    );
+    for _ in 0..5 {
+        project.run(&["up", "-d"]).code(0);
+        let stop = project.run(&["stop"]).code(0);
+        for name in ["a", "b", "c"] {
+            let stopped = |line: &str| line.split_whitespace().collect::<Vec<_>>().starts_with(&[name, "stopped:"]);
+            assert!(stop.stderr.lines().chain(stop.stdout.lines()).any(stopped), "{name}: {stop}");
+        }
+    }
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}

@@ -123,6 +123,8 @@ pub(crate) fn value(path: &str, node: &TomlNode) -> Option<String> {
             Some(format!("the main port is `port = {port}`; further ones have names: ports = {{ metrics = 9100 }}"))
         }
         ("build", TomlValue::Table(_)) => Some(BUILD.to_owned()),
+        ("restart", TomlValue::Bool(true)) => Some("write restart = \"on-failure\", or \"always\"".to_owned()),
+        ("restart", TomlValue::Bool(false)) => Some("write restart = \"no\"".to_owned()),
         _ => None,
     }
 }
@@ -145,12 +147,22 @@ fn published(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source_map::Span;
     use super::*;
 
     #[test]
     fn the_port_on_this_machine() {
         for (text, port) in [("8080:80", Some(8080)), ("127.0.0.1:8080:80", Some(8080)), ("80/tcp", Some(80)), ("auto", None)] {
             assert_eq!(published(text), port, "{text}");
+        }
+    }
+
+    #[test]
+    fn restart_takes_words() {
+        for (value, word) in [(true, "\"on-failure\""), (false, "\"no\"")] {
+            let span = Span { file: 0, start: 0, end: 0 };
+            let node = TomlNode { span, key: span, value: TomlValue::Bool(value) };
+            assert!(super::value("services.a.restart", &node).is_some_and(|help| help.contains(word)), "{value}");
         }
     }
 

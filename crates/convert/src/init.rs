@@ -62,6 +62,8 @@ struct ProgramDirectory {
     app: Option<(String, &'static str, String)>,
     /// Python modules, with or without an application in sight.
     modules: BTreeSet<String>,
+    /// Those that do something when they are run, and whether they read PORT.
+    programs: BTreeMap<String, bool>,
     /// A lock file of npm's, so that `npm ci` works.
     is_locked: bool,
     recipes: Vec<&'static str>,
@@ -101,6 +103,9 @@ pub const SQL_DIRS: &[&str] = &[
     "migrations",
 ];
 
+/// Directories of which SQL scripts are taken for an empty database where none of [`SQL_DIRS`] has any.
+pub const PLAIN_SQL_DIRS: &[&str] = &["sql", "db", "."];
+
 impl FoundProgram {
     /// Looks at one file of a directory by its name. `dir` is below the project's; empty is that one.
     pub fn look(&mut self, dir: &str, name: &str, text: &str) {
@@ -116,6 +121,9 @@ impl FoundProgram {
             name => {
                 if let Some(module) = name.strip_suffix(".py") {
                     place.modules.insert(module.to_owned());
+                    if ["__main__", "serve_forever(", ".run("].iter().any(|sign| text.contains(sign)) {
+                        place.programs.insert(module.to_owned(), text.contains("PORT"));
+                    }
                     place.app = place.app.take().or_else(|| application(module, text));
                 }
             }
@@ -152,6 +160,7 @@ impl FoundProgram {
     pub fn evidence(&self, recipe: &str) -> String {
         let dir = self.init.first().filter(|_| recipe == "postgres");
         match dir.filter(|_| !self.places.values().any(|place| place.recipes.contains(&recipe))) {
+            Some(dir) if dir == "." => "for the SQL scripts in this directory".to_owned(),
             Some(dir) => format!("for the scripts in {dir}"),
             None => format!("as the dependencies name {recipe}"),
         }
@@ -212,6 +221,11 @@ impl ProgramDirectory {
             scripts.push(("web", Script { install: venv, ..script(run, Some(8000), "manage.py") }));
         } else if let Some((run, port, from)) = self.python_server(&says) {
             scripts.push(("web", Script { install: venv, ..script(run, Some(port), &from) }));
+        } else if let Some((module, reads_port)) = self.python_program() {
+            let python = if venv.is_some() { "python" } else { "python3" };
+            let (file, port) = (format!("{module}.py"), reads_port.then_some(8000));
+            let role = if reads_port { "web" } else { "app" };
+            scripts.push((role, Script { install: venv, ..script(format!("{python} {file}"), port, &file) }));
         }
         if let Some((run, port)) = self.package.as_deref().and_then(package) {
             let run_install = if self.is_locked { "npm ci" } else { "npm install" };
@@ -232,6 +246,12 @@ impl ProgramDirectory {
             ));
         }
         scripts
+    }
+
+    /// A module that is started by itself, and whether it reads PORT.
+    fn python_program(&self) -> Option<(&str, bool)> {
+        let usual = ["main", "app", "server", "api"];
+        usual.into_iter().find_map(|module| self.programs.get_key_value(module)).map(|(module, port)| (module.as_str(), *port))
     }
 
     /// Command, port and file of a Python server.
@@ -477,6 +497,27 @@ mod tests {
         assert!(run(&["app.py"]).starts_with("uvicorn app:app "));
         assert!(run(&["app.py", "main.py"]).starts_with("uvicorn main:app "));
         assert!(run(&[]).starts_with("uvicorn main:app "));
+    }
+
+    #[test]
+    fn a_program_without_a_framework_is_run_as_it_is() {
+        let server = "import http.server, os\nport = int(os.environ['PORT'])\nServer(('', port)).serve_forever()\n";
+        let (mut found, mut worker) = (FoundProgram::default(), FoundProgram::default());
+        found.look("", "app.py", server);
+        found.sql(".");
+        let text = draft(&found, "x");
+        let table: toml::Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let web = &table["services"]["web"];
+        assert_eq!((web["run"].as_str(), web["port"].as_integer()), (Some("python3 app.py"), Some(8000)));
+        assert_eq!(table["services"]["postgres"]["init"].as_str(), Some("."));
+        worker.look("", "main.py", "if __name__ == \"__main__\":\n    work()\n");
+        worker.look("", "requirements.txt", "six\n");
+        let scripts = worker.scripts();
+        assert_eq!((scripts[0].name.as_str(), scripts[0].run.as_str(), scripts[0].port), ("app", "python main.py", None));
+        // A module that only defines something is none.
+        let mut library = FoundProgram::default();
+        library.look("", "app.py", "def add(a, b):\n    return a + b\n");
+        assert!(library.scripts().is_empty());
     }
 
     #[test]

@@ -92,6 +92,7 @@ fn explain(globals: &Globals, files: &[PathBuf], service: &str) -> Result<i32, F
 }
 
 fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Path>, quiet: bool) -> Result<i32, Failure> {
+    let words: Vec<String> = files.iter().map(|file| file.strip_prefix(base).unwrap_or(file).display().to_string()).collect();
     let first = files.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
     let folder = first.parent().unwrap_or(Path::new("/"));
     let folder = fs::canonicalize(folder).map_err(|error| {
@@ -122,7 +123,8 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
     if !lines.is_empty() {
         lines.lines().for_each(|line| say(safe(line)));
     }
-    say(format!("{}; `devrun import --explain SERVICE` lists every key of a service", converted.report.summary()));
+    let again = format!("devrun import {} --explain SERVICE", words.join(" "));
+    say(format!("{}; `{again}` lists every key of a service", converted.report.summary()));
     checked(&root, target.as_deref(), &text);
     Ok(exit::DONE)
 }
@@ -216,6 +218,9 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
     for recipe in found.recipes() {
         say(format!("{recipe}: a recipe, {}", found.evidence(&recipe)));
     }
+    if found.scripts().is_empty() && found.recipes().is_empty() {
+        say("nothing was found here that starts by itself: `app` in the procfile is an example, put your command into it");
+    }
     let ignored = regular_file::read_linked(&base.join(".gitignore")).unwrap_or_default();
     let ignored = String::from_utf8_lossy(&ignored);
     let is_ignored = |entry: &String| ignored.lines().any(|line| line.trim().trim_matches('/') == entry.trim_matches('/'));
@@ -244,11 +249,14 @@ fn look_around(base: &Path) -> FoundProgram {
         }
     }
     let is_sql = |name: String| name.ends_with(".sql") || name.ends_with(".sql.gz");
-    for dir in devrun_convert::SQL_DIRS {
+    let has_sql = |dir: &&&str| {
         let entries = fs::read_dir(base.join(dir)).into_iter().flatten().flatten();
-        if entries.filter_map(|entry| entry.file_name().into_string().ok()).any(is_sql) {
-            found.sql(dir);
-        }
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).any(is_sql)
+    };
+    let mut dirs: Vec<&str> = devrun_convert::SQL_DIRS.iter().filter(has_sql).copied().collect();
+    if dirs.is_empty() {
+        dirs.extend(devrun_convert::PLAIN_SQL_DIRS.iter().find(has_sql));
     }
+    dirs.into_iter().for_each(|dir| found.sql(dir));
     found
 }

@@ -220,7 +220,7 @@ pub fn clean(globals: &Globals, args: &CleanArgs, term: Term) -> Result<i32, Fai
     }
     let read = load::read(globals, &project, &Wanted::look())?;
     let doomed = deletion::doomed(&project, &read, args.only.as_deref())?;
-    if deletion::agreed(&doomed, globals, term)? {
+    if deletion::agreed(&doomed, "devrun clean", globals, term)? {
         deletion::delete(&project, &doomed)?;
     }
     let is_named = |class| args.only.as_deref().is_none_or(|only| only == deletion::word(class));

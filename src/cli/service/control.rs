@@ -15,7 +15,7 @@ use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceI
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
-use crate::app::session::{Signals, token};
+use crate::app::session::{Session, Signals, token};
 use crate::app::start_scope;
 use crate::globals::Globals;
 
@@ -100,10 +100,7 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
                 };
                 watched.retain(live);
                 if watched.is_empty() {
-                    // The state came on a connection of its own: what was said before it may still be on its way.
-                    while let Ok(Ok(Some(item))) = tokio::time::timeout(LAST_WORDS, session.next()).await {
-                        view.item(&item);
-                    }
+                    show_last_words(&mut session, &mut view).await;
                     return Ok(exit::DONE);
                 }
             }
@@ -115,6 +112,7 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
                         if let FeedItem::Stopped(report) = &item {
                             watched.retain(|id| *id != report.id);
                             if watched.is_empty() {
+                                show_last_words(&mut session, &mut view).await;
                                 return Ok(exit::DONE);
                             }
                         }
@@ -130,6 +128,14 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
             }
         }
     })
+}
+
+/// Shows what is still on its way when everything has ended: the state comes on a connection of its own, and the report of a stop
+/// before the change of state.
+async fn show_last_words(session: &mut Session, view: &mut ProgressView) {
+    while let Ok(Ok(Some(item))) = tokio::time::timeout(LAST_WORDS, session.next()).await {
+        view.item(&item);
+    }
 }
 
 /// A duration; a bare number is seconds, as compose has it.

@@ -243,7 +243,7 @@ fn wipe(globals: &Globals, project: &Project, args: &UpArgs, term: Term) -> Resu
     let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
     MissingFiles::find(&read, &to_build, term.err_color).refuse_deletion(NOTHING_DELETED)?;
     missing_programs::refuse(crate::app::runtime::runtime()?.block_on(check.missing(|_| true))?, NOTHING_DELETED)?;
-    if !crate::app::deletion::agreed(&doomed, globals, term)? {
+    if !crate::app::deletion::agreed(&doomed, "devrun rebuild", globals, term)? {
         return Ok(false);
     }
     if running {
