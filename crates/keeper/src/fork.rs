@@ -221,12 +221,12 @@ impl Forker {
         Ok(ForkedChild { pid, pidfd: pidfd::open(pid), stdout, stderr, errors, release: release_writer })
     }
 
-    /// See [`Launcher::reap_in_flight`].
+    /// Waits for the children that have left this process's memory.
     pub fn reap_in_flight(&self) {
         self.launcher.reap_in_flight();
     }
 
-    /// See [`Launcher::free_stacks`].
+    /// Gives the stacks back that no child uses.
     pub fn free_stacks(&self) {
         self.launcher.free_stacks();
     }
