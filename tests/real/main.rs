@@ -133,7 +133,7 @@ fn fetch_missing_servers() {
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var(TEST_STORE, services::store()) };
     for (_, recipe) in missing() {
-        // Why it is not here is told by each test that wants it.
+        // Each test that wants it reports why it is not here.
         let _absent = services::fetched(recipe);
     }
 }

@@ -144,7 +144,7 @@ fn debezium_server_carries_the_rows_of_a_postgres() {
     for _ in 0..2 {
         up(&project);
         let cache = u16::try_from(project.service("cache")["ports"]["main"].as_u64().expect("a port")).expect("a port");
-        // The second run goes on where the first one ended: the row is not carried once more.
+        // The second run continues where the first one ended: the row is not carried once more.
         eventually("the row is in its stream", LONG, || {
             talk(cache, b"XLEN t.public.orders\r\n", "\n").starts_with(":1").then_some(())
         });

@@ -1,4 +1,4 @@
-//! What stands in example stacks beside databases: proxies that route by labels, tools of containers, and servers of streams.
+//! What stands in example stacks next to databases: proxies that route by labels, tools of containers, and servers of streams.
 
 use std::path::{Path, PathBuf};
 

@@ -15,7 +15,7 @@ pub(crate) const RECORD: &str = "restore.json";
 pub(crate) struct Record {
     /// What is put in place, in words: `snapshot one`.
     pub what: String,
-    /// The state directory that it was written to: what lies beside or below it moves with the project.
+    /// The state directory that it was written to: what lies next to or below it moves with the project.
     #[serde(default)]
     pub state: Option<PathBuf>,
     pub volumes: Vec<PathBuf>,
@@ -45,7 +45,7 @@ pub(crate) fn read(state: &Path, name: &str) -> Result<Option<Record>, Failure> 
     moved(record, state).map(Some)
 }
 
-/// A record as it holds where the state directory is now: after a move, and in a copy, the volumes and secrets beside and below it are
+/// A record as it holds where the state directory is now: after a move, and in a copy, the volumes and secrets next to and below it are
 /// those of the new place. What lies elsewhere is left to the first project for as long as that is there.
 fn moved(record: Record, state: &Path) -> Result<Record, Failure> {
     let own = state.canonicalize().map_err(|error| failed("read", state, &error))?;

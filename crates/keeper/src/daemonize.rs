@@ -80,7 +80,7 @@ pub fn fork(log: File, kept: Option<BorrowedFd<'_>>) -> io::Result<ForkSide> {
 /// A reader of a file that our caller has left open, a pipe above all, shall not wait for the supervisor.
 fn close_other_files(kept: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let kept = kept.map(|kept| kept.as_raw_fd().unsigned_abs()).filter(|kept| *kept > 2);
-    // SAFETY: before the first runtime nobody here owns a file but the caller, who has let go of its own.
+    // SAFETY: before the first runtime only the caller owns a file here, and has let go of its own.
     unsafe { own_process::close_descriptors(kept) }?;
     own_process::name_supervisor();
     Ok(())

@@ -5,7 +5,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// macOS takes no more than this where there is no hard limit (`OPEN_MAX` of sys/syslimits.h).
 const OPEN_MAX: u64 = 10_240;
 
-/// Raises our limit of open files as far as it goes. One that cannot be raised stays; a lack of descriptors is told where it happens.
+/// Raises our limit of open files as far as it goes. One that cannot be raised stays; a lack of descriptors is reported where it happens.
 pub(super) fn raise_open_files() {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_err() && soft < OPEN_MAX {

@@ -1,5 +1,5 @@
 //! Reads the process table of macOS through libproc and sysctl. Owns calls and parsing only; `process_list.rs` says what the answers
-//! are worth. Compiled and checked where there is no such system, run by nobody yet.
+//! are worth. Compiled and checked on other systems, never run yet.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -81,7 +81,7 @@ pub fn stat(pid: i32) -> Option<Stat> {
     })
 }
 
-/// What a process does. That it waits for a disk is not told.
+/// What a process does. Whether it waits for a disk is not reported.
 #[must_use]
 pub fn activity(pid: i32) -> Option<Activity> {
     let state = stat(pid)?.state;
@@ -259,7 +259,7 @@ pub fn memory_total() -> Option<u64> {
     (done == 0 && bytes > 0).then_some(bytes)
 }
 
-/// Not told in a single number: caches, compressed and purgeable memory are counted in several.
+/// Not a single number: caches, compressed and purgeable memory are counted in several.
 #[must_use]
 pub fn memory_available() -> Option<u64> {
     None

@@ -1,4 +1,4 @@
-//! Children by every process's parent: slower than a list of children, exact while somebody else reaps beside us, and possible on
+//! Children by every process's parent: slower than a list of children, exact while another thread reaps too, and possible on
 //! every system.
 
 use super::process_reader::{pids, stat};

@@ -29,7 +29,7 @@ pub use super::tracked_process::{ReapScope, Relation, TreeEvent};
 use super::{identity, scan, signal};
 
 const FOREIGN_POLL: Duration = Duration::from_millis(20);
-/// How soon the end of a leader is noticed that nobody here is the parent of.
+/// How soon the end of a leader is noticed whose parent is another process.
 const FOREIGN_LEADER_POLL: Duration = Duration::from_millis(100);
 /// So many looks in a row must find nothing before a tree counts as empty, where the kernel does not say that it is: one that forks
 /// and ends between the list of processes and the look at each of them is seen in another.

@@ -1,5 +1,5 @@
 //! Images of servers that stand in example stacks: stream processing, schemas, documents. `images` asks here for what
-//! is no database of its own.
+//! is not itself a database.
 
 use super::super::toml_writer::{Section, Toml};
 use super::draft::{Draft, NativeKind};
@@ -104,7 +104,7 @@ pub(super) fn reads_properties(draft: &Draft) -> bool {
     matches!(&draft.kind, NativeKind::Recipe { known, .. } if known.recipe == "debezium_server")
 }
 
-/// Properties with the addresses of this machine: `…hostname=NAME`, the port beside it, and addresses.
+/// Properties with the addresses of this machine: `…hostname=NAME`, its port, and addresses.
 pub(super) fn properties(text: &str, targets: &[Target], found: &mut HostMatch) -> String {
     let pairs: Vec<(&str, &str)> =
         text.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.trim(), value.trim())).collect();

@@ -104,7 +104,7 @@ fn fork_copy(mut prepared: PreparedChild, plain: bool) -> io::Result<i32> {
 /// # Safety
 /// Only as the beginning of a child in our memory.
 unsafe extern "C" fn begin(prepared: *const PreparedChild) -> ! {
-    // SAFETY: it stays until this child has left, and nobody writes it.
+    // SAFETY: it stays until this child has left, and it is not written.
     unsafe { run_child(&*prepared) }
 }
 

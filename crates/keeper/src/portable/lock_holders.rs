@@ -1,7 +1,7 @@
-//! Who holds a lock on a file or a directory. No list of locks is to be had here, so whoever has the file open counts. Only
+//! Who holds a lock on a file or a directory. No list of locks is to be had here, so each process that has the file open counts. Only
 //! root can look into the processes of other users.
 //!
-//! A supervisor has the instance lock open and a keeper its state directory. Whoever signals compares the identity as well.
+//! A supervisor has the instance lock open and a keeper its state directory. A sender of signals compares the identity as well.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

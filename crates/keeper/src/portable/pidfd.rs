@@ -1,4 +1,4 @@
-//! No process can be held open here: whoever signals looks at its start time just before.
+//! No process can be held open here: a sender of signals looks at its start time just before.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
