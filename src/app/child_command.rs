@@ -1,6 +1,7 @@
 //! One command in the foreground: found as the service itself would find it, its streams ours, its code passed on.
 //!
-//! The keeper has no part in it: what is started here is the user's own, and neither `down` nor an emergency may touch it.
+//! The keeper does not take part: what is started here is the user's own, and neither `down` nor an emergency may touch it. Signals
+//! that reach this process end the command and what it has started (`command_tree`).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,17 +11,23 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::ui::term::say;
-use devrun_keeper::{file_size_limit, signal};
+use devrun_keeper::{file_size_limit, parent_death, signal};
 use devrun_model::exit;
 use devrun_model::keeper::RunAs;
 use devrun_model::os_text;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
 use devrun_runtime::{directory_answers, user};
+use tokio::time::Instant;
 
+use crate::app::command_tree::{CommandEnd, CommandTree, GRACE, POLL};
 use crate::app::session::Signals;
 use crate::ui::exit_line;
+
+/// How long processes are killed again and again before that is given up.
+const KILL_LASTS: Duration = Duration::from_secs(2);
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +38,9 @@ pub struct Ended {
     pub refused: bool,
 }
 
-/// Runs a command to its end. INT, TERM and HUP that reach us are passed on; it decides what to do about them.
+/// Runs a command to its end. INT, TERM and HUP that reach us are passed on. After TERM and HUP it has [`GRACE`]; then it is killed
+/// together with what it has started, as is what it leaves running when it ends by one of them. Should this process be killed, the
+/// kernel sends it TERM where it can (Linux).
 ///
 /// # Errors
 /// `Config` for a folder that is not there, `Internal` when its end cannot be had.
@@ -59,12 +68,14 @@ pub async fn run(
     let mut command = Command::new(&program);
     command.arg0(word).args(words.get(1..).unwrap_or_default()).current_dir(dir).env_clear();
     command.envs(env.iter().map(|(name, value)| (os_text::to_os(name), os_text::to_os(value))));
-    // An outer stack's mark is none of theirs.
+    // The mark of an outer stack does not concern it.
     command.env_remove("DEVRUN_RUN_ID");
     if let Some(spec) = as_service {
         become_user(spec, &mut command)?;
     }
     file_size_limit::restore_in_child(&mut command);
+    // This function is polled by the thread that runs the whole program, which ends last.
+    parent_death::signal_with_parent(&mut command, libc::SIGTERM);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -72,31 +83,73 @@ pub async fn run(
         }
         Err(error) => return Ok(refuse(exit::NOT_EXECUTABLE, &format!("{}: {error}", program.display()))),
     };
-    // Opened before anybody waits for it, so it can be nobody else's.
-    let pidfd = signal::open(i32::try_from(child.id()).unwrap_or(0));
+    // Both are opened before the wait for it, so they cannot mean another process.
+    let leader = i32::try_from(child.id()).unwrap_or(0);
+    let (pidfd, mut tree) = (signal::open(leader), CommandTree::new(leader));
     let foreground = std::io::stdin().is_terminal();
     let waiting = tokio::task::spawn_blocking(move || child.wait());
     tokio::pin!(waiting);
-    loop {
+    let mut end: Option<CommandEnd> = None;
+    let send = |number: i32| {
+        if let Some(pidfd) = &pidfd {
+            // It may be gone by now, which its wait is about to tell.
+            drop(signal::send(pidfd, number));
+        }
+    };
+    let status = loop {
         tokio::select! {
-            ended = &mut waiting => {
-                let status = ended
-                    .map_err(std::io::Error::other)
-                    .and_then(|ended| ended)
-                    .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot wait for it: {error}")))?;
-                let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(exit::INTERNAL);
-                return Ok(Ended { code, refused: false });
-            }
+            ended = &mut waiting => break ended
+                .map_err(std::io::Error::other)
+                .and_then(|ended| ended)
+                .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot wait for it: {error}")))?,
             code = signals.next() => {
                 // A terminal has sent its INT to the whole foreground group already.
                 let number = code - 128;
-                if !(foreground && number == libc::SIGINT)
-                    && let Some(pidfd) = &pidfd
-                {
-                    // It may be gone by now, which its wait is about to tell.
-                    drop(signal::send(pidfd, number));
+                if !(foreground && number == libc::SIGINT) {
+                    tree.iter_mut().for_each(CommandTree::look);
+                    end = Some(CommandEnd::after(end.as_ref(), number, Instant::now()));
+                    send(number);
                 }
             }
+            () = tokio::time::sleep(POLL), if end.is_some() => {
+                tree.iter_mut().for_each(CommandTree::look);
+                if is_over(end.as_ref()) {
+                    send(libc::SIGKILL);
+                    tree.iter().for_each(|tree| tree.signal_others(libc::SIGKILL));
+                }
+            }
+        }
+    };
+    if let (Some(end), Some(tree)) = (end, &mut tree) {
+        end_others(tree, &end, signals).await;
+    }
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(exit::INTERNAL);
+    Ok(Ended { code, refused: false })
+}
+
+fn is_over(end: Option<&CommandEnd>) -> bool {
+    end.and_then(|end| end.deadline).is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Ends what a command has left running that was asked to end.
+async fn end_others(tree: &mut CommandTree, end: &CommandEnd, signals: &mut Signals) {
+    if !tree.has_others() {
+        return;
+    }
+    // What a shell starts in the background ignores INT.
+    tree.signal_others(if end.signal == libc::SIGINT { libc::SIGTERM } else { end.signal });
+    let mut deadline = end.deadline.unwrap_or_else(|| Instant::now() + GRACE);
+    while tree.has_others() {
+        if Instant::now() >= deadline {
+            tree.signal_others(libc::SIGKILL);
+        }
+        if Instant::now() >= deadline + KILL_LASTS {
+            say("some of what the command has started could not be ended");
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            _code = signals.next() => deadline = Instant::now(),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What the commands have in common: to load a project, to find and to be its supervisor, to start, ask and stop a stack.
 
+pub mod abandoned_runs;
 pub mod agent;
 pub mod child_command;
 pub mod client_program;
+pub mod command_tree;
 pub mod compose_input;
 pub mod compose_provider;
 pub mod confirm;

@@ -1,9 +1,15 @@
 //! The async runtime of a command, and what forks need: a process that had one cannot fork any more.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use devrun_keeper::system_limits;
 use devrun_model::Failure;
 
 /// Whether there was a runtime in this process. It leaves a socket for signals behind, which two processes cannot share.
-static RUNTIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+static RUNTIME: AtomicBool = AtomicBool::new(false);
+
+/// Whether one is being created. When a thread is refused then, tokio panics and waits for the threads that it has for ever.
+static IS_BEING_CREATED: AtomicBool = AtomicBool::new(false);
 
 /// Makes this process one that may fork: where there was a runtime already, everything typed is begun once more in its place.
 ///
@@ -11,7 +17,7 @@ static RUNTIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::n
 /// `Internal` when our own binary cannot be executed.
 pub(crate) fn fit_to_fork() -> Result<(), Failure> {
     use std::os::unix::process::CommandExt;
-    if !RUNTIME.load(std::sync::atomic::Ordering::Relaxed) {
+    if !RUNTIME.load(Ordering::Relaxed) {
         return Ok(());
     }
     devrun_keeper::file_size_limit::restore();
@@ -39,18 +45,35 @@ pub(crate) fn ensure_threads() -> Result<(), Failure> {
     Ok(())
 }
 
+fn no_runtime(error: std::io::Error) -> Failure {
+    Failure::new(devrun_model::FailureKind::Internal, format!("the event loop cannot be created: {error}"))
+        .help(system_limits::help(&error))
+}
+
+/// The failure of a command that gets no further thread. `reason` is what the system says.
+#[must_use]
+pub(crate) fn thread_refused(reason: &str) -> Failure {
+    Failure::new(devrun_model::FailureKind::Internal, format!("the system refuses a thread: {reason}"))
+        .help(system_limits::PROCESSES)
+}
+
+/// Whether this process can only exit, from where a panic is reported: nothing has been started yet.
+#[must_use]
+pub(crate) fn can_only_exit() -> bool {
+    IS_BEING_CREATED.load(Ordering::Relaxed)
+}
+
 /// A runtime for verbs that talk to a supervisor; small, as it lives for moments.
 ///
 /// # Errors
 /// `Internal` when none can be made.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     ensure_threads()?;
-    RUNTIME.store(true, std::sync::atomic::Ordering::Relaxed);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(devrun_model::FailureKind::Internal, format!("no runtime can be made: {error}")))
+    RUNTIME.store(true, Ordering::Relaxed);
+    IS_BEING_CREATED.store(true, Ordering::Relaxed);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    IS_BEING_CREATED.store(false, Ordering::Relaxed);
+    runtime.map_err(no_runtime)
 }
 
 /// A runtime of this thread alone, for a client that does little but wait.
@@ -58,9 +81,6 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// # Errors
 /// `Internal` when none can be made.
 pub(crate) fn waiting_runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    RUNTIME.store(true, std::sync::atomic::Ordering::Relaxed);
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(devrun_model::FailureKind::Internal, format!("no runtime can be made: {error}")))
+    RUNTIME.store(true, Ordering::Relaxed);
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)
 }

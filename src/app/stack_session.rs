@@ -18,7 +18,7 @@ use crate::ui::output;
 use crate::ui::progress::ProgressView;
 use crate::ui::term::say;
 use devrun_keeper::lock::{InstanceLock, InstanceLockError};
-use devrun_keeper::{KeeperHandle, KeeperOptions, LaunchedKeeper, own_program};
+use devrun_keeper::{KeeperHandle, KeeperOptions, LaunchedKeeper, own_program, system_limits};
 use devrun_logs::{LogItem, LogPump, LogSubscription};
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Status};
@@ -29,6 +29,7 @@ use devrun_runtime::engine::{Drivers, Engine, EngineExit, EngineHandle, EngineOp
 use devrun_runtime::runtime_dir;
 use devrun_store::FetchOptions;
 
+use crate::app::abandoned_runs;
 use crate::app::connect;
 use crate::app::port_conflicts;
 use crate::app::session::{Settled, Signals, token};
@@ -124,8 +125,12 @@ impl StackClaim {
                 code = cancelled => code,
             }
         };
-        if let Some(code) = stop_leftovers::stop_leftovers(&places, interrupted, note).await? {
+        if let Some(code) = stop_leftovers::stop_leftovers(&places, interrupted, &note).await? {
             return Ok(Boot::Interrupted(code));
+        }
+        if let Err(failure) = abandoned_runs::end_all(&places.root, &note) {
+            // It has other data and other ports than this stack.
+            note(failure.to_string());
         }
         check_file_limit(&plan)?;
         port_conflicts::free(&plan, &scope, &port_advice).await?;
@@ -445,7 +450,7 @@ fn hello(plan: &Plan, places: &Paths, run: &str) -> KeeperHello {
 }
 
 fn internal(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
-    move |error| Failure::new(FailureKind::Internal, format!("{what}: {error}"))
+    move |error| Failure::new(FailureKind::Internal, format!("{what}: {error}")).help(system_limits::help(&error))
 }
 
 /// A client that finds no socket of devrun asks for it by a signal (`reach`): the runtime directory may have been cleaned away.

@@ -16,6 +16,7 @@ use devrun_runtime::control::protocol::ControlReply;
 use devrun_runtime::engine::stop_leftovers;
 use devrun_runtime::runtime_dir;
 
+use crate::app::abandoned_runs;
 use crate::app::load;
 use crate::app::session::{Session, Signals, token, until_gone};
 
@@ -254,9 +255,9 @@ pub fn emergency(places: &Paths) -> Result<i32, Failure> {
         say("nothing was left");
     }
     let code = conclude(&report, None)?;
-    // Whoever has started since needs the folder.
+    // Where another has started since, it needs the directory.
     if let Ok(Some(_lock)) = alone(places) {
-        let _gone = runtime_dir::remove_run(places);
+        abandoned_runs::remove_directories(places);
     }
     Ok(code)
 }

@@ -64,9 +64,11 @@ pub fn main(words: Vec<OsString>) -> i32 {
     let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
     let term = Term::decide(cli.globals.color.as_str(), cli.globals.progress.as_str(), ci, env("NO_COLOR"));
-    let code = match dispatch(cli, term) {
-        Ok(code) => code,
-        Err(failure) => report_failure(&failure, term),
+    // The hook has said what failed; what guards had to undo is undone by now.
+    let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli, term))) {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => report_failure(&failure, term),
+        Err(_panic) => exit::INTERNAL,
     };
     output::finish();
     code
@@ -201,11 +203,26 @@ fn report_failure(failure: &Failure, term: Term) -> i32 {
 }
 
 /// A panic is our fault and is named with its place, so that it can be reported. Its text is shown only where it is part of
-/// the program: one that was put together at run time may hold a secret.
+/// the program: one that was put together at run time may hold a secret. Libraries panic where the system refuses a thread, which is
+/// a limit of the caller.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
+        if let Some(reason) = info.payload().downcast_ref::<String>().filter(|text| is_about_threads(text)) {
+            let failure = crate::app::runtime::thread_refused(reason);
+            say(format!("error: {}\nhelp: {}", failure.reason, failure.help.as_deref().unwrap_or_default()));
+            say(exit_line::of_failure(&failure, &failure.reason));
+            if crate::app::runtime::can_only_exit() {
+                std::process::exit(exit::INTERNAL);
+            }
+            return;
+        }
         let text = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(its text may hold secrets)");
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         say(format!("devrun failed at {place}: {text}; {}", exit_line::PANIC_ADVICE));
     }));
+}
+
+/// What tokio and the standard library say in a panic when no thread can be made.
+fn is_about_threads(text: &str) -> bool {
+    ["OS can't spawn worker thread", "failed to spawn thread"].iter().any(|start| text.starts_with(start))
 }

@@ -24,6 +24,7 @@ mod case_time;
 mod cases;
 mod ci_output;
 mod client_env;
+mod command_end;
 mod compose_habits;
 mod config;
 mod contract;

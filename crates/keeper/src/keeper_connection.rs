@@ -26,6 +26,7 @@ use super::launched_keeper::LaunchedKeeper;
 use super::orphans::Orphans;
 use super::process_trees::TreeEvent;
 use super::reactor::register;
+use super::system_limits;
 use super::wire::{Inbox, Outbox, ReadOutcome};
 use super::{child_wait, daemonize, default_limits, file_size_limit, identity, keeper_launch, process_list};
 
@@ -38,7 +39,7 @@ const RETRY: Duration = Duration::from_millis(150);
 /// Starts a process that becomes the first keeper; it loads while its supervisor has other things to do.
 pub(super) fn launch(program: &std::path::Path) -> Result<LaunchedKeeper, Failure> {
     keeper_launch::start_keeper(program, raise_open_file_limit())
-        .map_err(|error| keeper_failure(&format!("{}: {error}", program.display())))
+        .map_err(|error| keeper_failure(&format!("{}: {error}", program.display())).help(system_limits::help(&error)))
 }
 
 /// Greets the first keeper and starts the task that speaks to it.

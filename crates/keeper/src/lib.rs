@@ -94,6 +94,7 @@ mod silent_stdin;
 pub mod state_location;
 #[cfg(feature = "client")]
 mod strays;
+pub mod system_limits;
 #[cfg(feature = "client")]
 pub mod terminal;
 mod tracked_process;

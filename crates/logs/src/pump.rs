@@ -31,14 +31,20 @@ impl LogPump {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When no thread or runtime is to be had.
+    /// When no thread or runtime can be created.
     pub fn start(folder: PathBuf) -> io::Result<Self> {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (built, is_built) = std::sync::mpsc::sync_channel(1);
+        // The runtime is the thread's alone: the caller, which has one of its own, may not even drop another.
         std::thread::Builder::new().name("logs".to_owned()).stack_size(512 * 1024).spawn(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, run_pump(folder, receiver));
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(built.send(Err(error))),
+            };
+            drop(built.send(Ok(())));
+            tokio::task::LocalSet::new().block_on(&runtime, run_pump(folder, receiver));
         })?;
+        is_built.recv().map_err(io::Error::other)??;
         Ok(Self { commands })
     }
 

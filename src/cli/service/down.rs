@@ -8,6 +8,7 @@ use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, VolumeClass, VolumeSpec, duration};
 
+use crate::app::abandoned_runs;
 use crate::app::data::backup;
 use crate::app::data::interruptible_work::DataWork;
 use crate::app::load::{self, Wanted};
@@ -90,11 +91,13 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
         }
         None => None,
     };
+    let abandoned = abandoned_runs::end_all(&project.places.root, say);
     let code = if args.emergency {
         stop_stack::emergency(&project.places)?
     } else {
         crate::app::runtime::runtime()?.block_on(stop_stack::gentle(&project.places, grace, term))?
     };
+    abandoned?;
     if let Some((read, work)) = saving.filter(|_| code == exit::DONE)
         && let Err(failure) = backup::take_all(&project, read, &backup::servers(&read.plan, false), &work, term)
     {

@@ -15,6 +15,7 @@ use devrun_model::{Failure, FailureKind, Paths, Plan, RecipeBook as _, ServiceId
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::runtime_dir;
 
+use crate::app::abandoned_runs;
 use crate::app::child_command;
 use crate::app::data::branch;
 use crate::app::env_options;
@@ -83,7 +84,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
     let internal =
         |error: std::io::Error| Failure::new(FailureKind::Config, format!("cannot create a temporary directory: {error}"));
     let folder = if args.ephemeral || !args.with.is_empty() {
-        Some(tempfile::Builder::new().prefix("devrun-").tempdir().map_err(internal)?)
+        Some(tempfile::Builder::new().prefix(abandoned_runs::PREFIX).tempdir().map_err(internal)?)
     } else {
         None
     };

@@ -24,6 +24,7 @@ use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Outcome, Status};
 use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Snapshot, State, UpOptions};
 
+use crate::app::abandoned_runs;
 use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
 use crate::app::missing_files::MissingFiles;
@@ -96,7 +97,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     }
     // Held to the very end: with it goes all that the stack has kept.
     let folder = if args.ephemeral && !args.plan {
-        let folder = tempfile::Builder::new().prefix("devrun-").tempdir().map_err(|error| {
+        let folder = tempfile::Builder::new().prefix(abandoned_runs::PREFIX).tempdir().map_err(|error| {
             Failure::new(FailureKind::Config, format!("cannot create a temporary directory: {error}")).help("check TMPDIR")
         })?;
         let state = folder.path().join("state");
@@ -493,13 +494,12 @@ impl Stack {
     /// kill from outside: `down --emergency` of another terminal, the out-of-memory killer.
     fn supervisor_lost(&self, when: &str) -> Failure {
         let log = self.project.places.supervisor_log();
-        let has_panicked = devrun_keeper::regular_file::read_below(&self.project.places.logs(), &log).is_ok_and(|bytes| {
-            let from = usize::try_from(self.log_length).unwrap_or(usize::MAX);
-            String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).contains(exit_line::PANIC_ADVICE)
-        });
-        if has_panicked {
-            return Failure::new(FailureKind::Internal, format!("the supervisor failed {when}"))
-                .help(format!("see {}", log.display()));
+        let bytes = devrun_keeper::regular_file::read_below(&self.project.places.logs(), &log).unwrap_or_default();
+        let from = usize::try_from(self.log_length).unwrap_or(usize::MAX);
+        let said = String::from_utf8_lossy(bytes.get(from..).unwrap_or_default());
+        if let Some((reason, help)) = exit_line::own_failure(&said) {
+            return Failure::new(FailureKind::Internal, format!("the supervisor failed {when}: {reason}"))
+                .help(help.map_or_else(|| format!("see {}", log.display()), str::to_owned));
         }
         Failure::new(FailureKind::Elsewhere, format!("the supervisor was killed {when}; what it had started is stopped"))
             .help("`devrun down --emergency` kills it, and so does kill -9; to start again: devrun up -d")

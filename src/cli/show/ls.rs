@@ -89,7 +89,13 @@ pub fn list(globals: &Globals, args: &LsArgs, _term: Term) -> Result<i32, Failur
             ]
         })
         .collect();
-    Ok(readonly::text(&table::render(&["PROJECT", "INSTANCE", "STATUS", "PID", "RUNNING", "DIRECTORY"], &rows)))
+    let code = readonly::text(&table::render(&["PROJECT", "INSTANCE", "STATUS", "PID", "RUNNING", "DIRECTORY"], &rows));
+    if stacks.iter().any(|stack| stack.status == "dead") {
+        say(
+            "dead: the supervisor was killed; what it left running is ended by `devrun down --emergency` in the directory, or by `devrun down --emergency --all`",
+        );
+    }
+    Ok(code)
 }
 
 /// The stacks of the project at hand that have data or logs and do not run. Outside a project there are none.

@@ -5,3 +5,6 @@ use std::process::Command;
 
 /// Does nothing: there is no such request.
 pub fn die_with_parent(_command: &mut Command) {}
+
+/// Does nothing, as above.
+pub fn signal_with_parent(_command: &mut Command, _signal: i32) {}

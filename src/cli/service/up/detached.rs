@@ -16,6 +16,7 @@ use crate::app::supervise::{self, Answer, SupervisorOptions};
 use crate::cli::service::up::UpArgs;
 use crate::ui::term::say;
 use devrun_keeper::daemonize::{self, ForkSide};
+use devrun_keeper::system_limits;
 use devrun_model::exit;
 use devrun_model::{Failure, FailureKind};
 use devrun_runtime::ports::PortReservations;
@@ -38,7 +39,9 @@ impl Stack {
             crate::app::runtime::fit_to_fork()?;
             crate::app::runtime::ensure_threads()?;
             devrun_runtime::runtime_dir::prepare(places)?;
-            let internal = |what: &str, error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
+            let internal = |what: &str, error: std::io::Error| {
+                Failure::new(FailureKind::Internal, format!("{what}: {error}")).help(system_limits::help(&error))
+            };
             let log = devrun_runtime::runtime_dir::append(&places.supervisor_log()).map_err(|error| {
                 Failure::new(FailureKind::Config, format!("cannot open {}: {error}", places.supervisor_log().display())).help(
                     format!(

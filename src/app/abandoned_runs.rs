@@ -1,0 +1,92 @@
+//! Temporary copies (`run --ephemeral`, `run --with`, `up --ephemeral`) whose supervisor and keeper were both killed: what they left
+//! running is ended, and their directories are removed, by the next start or stop in the same project.
+//!
+//! Such a copy has no name, so no command could mean it. Its data were to be thrown away in any case, so it is killed at once.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use devrun_keeper::identity_check;
+use devrun_keeper::journal::Journal;
+use devrun_keeper::leftover_sweep::{SweepMode, SweepReport, sweep};
+use devrun_keeper::lock::InstanceLock;
+use devrun_keeper::project_journal;
+use devrun_model::{Failure, FailureKind, Paths};
+use devrun_runtime::runtime_dir;
+
+use crate::app::load;
+
+/// Of the directory that such a copy has for itself alone; its state is in `state` below it.
+pub const PREFIX: &str = "devrun-";
+
+/// One of them. No other process ends it, or takes its place, while this exists.
+struct AbandonedRun {
+    places: Paths,
+    journal: Journal,
+    _lock: InstanceLock,
+}
+
+impl AbandonedRun {
+    /// `None`: it runs, it is about to, its keeper is ending it, or it is not a temporary copy.
+    fn take(places: Paths) -> Option<Self> {
+        if !runtime_dir::is_ephemeral(&places) {
+            return None;
+        }
+        // One that is about to start has its directories before it has the lock, but not a journal.
+        let lock = InstanceLock::take_without_pid(&places.instance_lock()).ok()?;
+        let journal = project_journal::of_project(&places).ok().filter(|journal| journal.header.is_some())?;
+        let is_abandoned = identity_check::supervisor_and_keeper(&journal, &places).is_empty();
+        is_abandoned.then_some(Self { places, journal, _lock: lock })
+    }
+
+    /// Kills what is left, and removes the directories where nothing is.
+    fn end(self) -> SweepReport {
+        let report = sweep(&self.journal, &self.places, SweepMode::Emergency);
+        if report.survivors.is_empty() {
+            remove_directories(&self.places);
+        }
+        report
+    }
+}
+
+/// Removes the runtime directory of a stack that has ended, and of a temporary copy everything.
+pub fn remove_directories(places: &Paths) {
+    let own = own_directory(places).filter(|_| runtime_dir::is_ephemeral(places));
+    // What cannot be removed harms no later run; `devrun ls` shows the runtime directory.
+    let _stays = runtime_dir::remove_run(places);
+    let _stays = own.map(std::fs::remove_dir_all);
+}
+
+/// The directory that was made for this copy alone.
+fn own_directory(places: &Paths) -> Option<PathBuf> {
+    let parent = places.state.parent()?;
+    let is_own = parent.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(PREFIX));
+    (is_own && places.state.file_name() == Some(OsStr::new("state"))).then(|| parent.to_path_buf())
+}
+
+/// Ends those of this project, and those without a project (`run --with`). Blocks; without any it reads one small file for each stack
+/// of this user. `note` gets a line for each process that was ended.
+///
+/// # Errors
+/// `Survivors` when something cannot be ended.
+pub fn end_all(root: &Path, note: impl Fn(String)) -> Result<(), Failure> {
+    let of_project = |places: &Paths| places.root == root || places.state.parent() == Some(&places.root);
+    let found = runtime_dir::stacks(&load::environment());
+    let mut first = None;
+    for run in found.into_iter().filter(of_project).filter_map(AbandonedRun::take) {
+        let (state, report) = (run.places.state.clone(), run.end());
+        if !report.killed.is_empty() {
+            note("killed what a temporary copy left, whose supervisor and keeper were killed:".to_owned());
+        }
+        for gone in &report.killed {
+            let service = gone.service.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
+            note(format!("  {service}pid {} ({}), known by its {}", gone.pid, gone.command, gone.evidence));
+        }
+        if let Some(left) = report.survivors.first() {
+            let reason =
+                format!("pid {} ({}) of the temporary copy in {} cannot be ended", left.pid, left.command, state.display());
+            first.get_or_insert(Failure::new(FailureKind::Survivors, reason).help(left.advice()));
+        }
+    }
+    first.map_or(Ok(()), Err)
+}

@@ -1,0 +1,128 @@
+//! What a command in the foreground has started: looked up when the command is to end, since a shell that dies of a signal leaves its
+//! own children running.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use devrun_keeper::{process_list, signal};
+use tokio::time::Instant;
+
+/// How long the command and what it has started may take after TERM or HUP; then they are killed.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// How often the processes are looked at while they end.
+pub const POLL: Duration = Duration::from_millis(20);
+
+/// A command's processes: the leader's number and start time, and those found below it.
+#[derive(Debug)]
+pub struct CommandTree {
+    leader: (i32, u64),
+    below: BTreeMap<i32, u64>,
+}
+
+impl CommandTree {
+    /// For a command that was just started and not waited for yet. `None` where the system does not tell about it.
+    #[must_use]
+    pub fn new(leader: i32) -> Option<Self> {
+        let start = process_list::stat(leader)?.start;
+        Some(Self { leader: (leader, start), below: BTreeMap::new() })
+    }
+
+    /// Adds what is below the leader, or below a process found earlier, now.
+    pub fn look(&mut self) {
+        let mut roots = vec![self.leader];
+        roots.extend(self.below.iter().map(|(pid, start)| (*pid, *start)));
+        for root in roots {
+            for pid in process_list::descendants(&[root.0]) {
+                let Some(stat) = process_list::stat(pid) else { continue };
+                // A number may have been given to another process since it was listed: its parents and both start times must hold.
+                let is_below = process_list::ancestors(pid).contains(&root.0);
+                if is_below && lives((pid, stat.start)) && lives(root) {
+                    self.below.insert(pid, stat.start);
+                }
+            }
+        }
+        self.below.retain(|pid, start| lives((*pid, *start)));
+    }
+
+    /// Whether something that was found below the leader is still alive.
+    pub fn has_others(&mut self) -> bool {
+        self.below.retain(|pid, start| lives((*pid, *start)));
+        !self.below.is_empty()
+    }
+
+    /// Sends a signal to what was found below the leader.
+    pub fn signal_others(&self, number: i32) {
+        for (pid, start) in &self.below {
+            // It may have ended by now, which the next look shows.
+            let _sent = signal::send_checked(*pid, *start, number);
+        }
+    }
+}
+
+/// The end of a command that was asked for.
+#[derive(Debug)]
+pub struct CommandEnd {
+    /// The signal that the leader got.
+    pub signal: i32,
+    /// When everything is killed; `None` where the leader decides itself, as after INT.
+    pub deadline: Option<Instant>,
+}
+
+impl CommandEnd {
+    /// What follows from one more signal. INT may mean something else to the command, so it sets no deadline; a second TERM or HUP is
+    /// from a caller who does not wait any longer.
+    #[must_use]
+    pub fn after(earlier: Option<&Self>, signal: i32, now: Instant) -> Self {
+        let is_end = signal == libc::SIGTERM || signal == libc::SIGHUP;
+        let deadline = match earlier.and_then(|end| end.deadline) {
+            Some(_) if signal == libc::SIGTERM => Some(now),
+            Some(deadline) => Some(deadline),
+            None => is_end.then(|| now + GRACE),
+        };
+        Self { signal, deadline }
+    }
+}
+
+fn lives((pid, start): (i32, u64)) -> bool {
+    process_list::stat(pid).is_some_and(|stat| stat.start == start && stat.lives())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn int_sets_no_deadline_and_a_second_term_ends_the_grace() {
+        let now = Instant::now();
+        let int = CommandEnd::after(None, libc::SIGINT, now);
+        assert_eq!(int.deadline, None);
+        let term = CommandEnd::after(Some(&int), libc::SIGTERM, now);
+        assert_eq!(term.deadline, Some(now + GRACE));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(CommandEnd::after(Some(&term), libc::SIGHUP, later).deadline, Some(now + GRACE));
+        assert_eq!(CommandEnd::after(Some(&term), libc::SIGTERM, later).deadline, Some(later));
+    }
+
+    #[test]
+    fn a_child_of_a_child_is_found_and_ended() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sleep 1000 & echo; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0];
+        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut line).unwrap();
+        let mut tree = CommandTree::new(shell.id().cast_signed()).unwrap();
+        tree.look();
+        assert_eq!(tree.below.len(), 1);
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert!(tree.has_others());
+        tree.signal_others(libc::SIGKILL);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while tree.has_others() {
+            assert!(std::time::Instant::now() < deadline, "{tree:?}");
+            std::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The end of the command of `run` and `exec`: signals reach what it has started, a deadline holds, and a killed `run` leaves nothing.
+
+use std::os::unix::process::CommandExt as _;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+
+use crate::harness::{LONG, PATIENCE, Project, Running, eventually, is_root, signal, skipped};
+
+const STACK: &str = "[services.a]\nrun = \"{svc:a}\"\n";
+
+/// A command whose leader is a shell that waits for `program`.
+fn command_in_shell(project: &Project, args: &[&str], program: &str) -> Running {
+    let script = project.fill(&format!("{program}; echo after > after"));
+    let args: Vec<&str> = args.iter().copied().chain(["--", "sh", "-c", &script]).collect();
+    let running = project.start(&args);
+    eventually("the command", PATIENCE, || (programs(project) == 1).then_some(()));
+    running
+}
+
+/// How many fixtures run below the shell. The shell and `devrun` itself have the same words in their command lines.
+fn programs(project: &Project) -> usize {
+    project
+        .alive("cmd")
+        .iter()
+        .filter(|process| process.command.contains("testsvc --token"))
+        .filter(|process| !process.command.contains("after"))
+        .count()
+}
+
+#[test]
+fn term_ends_what_the_shell_of_a_command_waits_for() {
+    for name in [Signal::SIGTERM, Signal::SIGHUP] {
+        let project = Project::new().procfile(STACK);
+        let running = command_in_shell(&project, &["run"], "{svc:cmd}");
+        running.signal(name);
+        running.outcome().code(128 + name as i32);
+        assert_eq!(project.read("after"), "");
+        project.nothing_left();
+    }
+    let project = Project::new().procfile(STACK);
+    project.run(&["up", "-d"]).code(0);
+    let running = command_in_shell(&project, &["exec", "a"], "{svc:cmd}");
+    running.signal(Signal::SIGTERM);
+    running.outcome().code(143);
+    assert_eq!(project.alive("cmd"), [], "what the command had started");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn a_second_term_kills_a_command_that_ignores_it_and_what_it_started() {
+    let project = Project::new().procfile(STACK);
+    let running = command_in_shell(&project, &["run"], "trap '' TERM; {svc:cmd} --ignore-term");
+    running.signal(Signal::SIGTERM);
+    // Two that come at once are one for the receiver.
+    eventually("the first is taken", PATIENCE, || {
+        running.signal(Signal::SIGTERM);
+        (programs(&project) == 0).then_some(())
+    });
+    running.outcome().code(137);
+    project.nothing_left();
+}
+
+#[test]
+fn a_command_ends_with_a_run_that_is_killed() {
+    if cfg!(feature = "portable") {
+        return skipped("only Linux signals a child whose parent was killed");
+    }
+    let project = Project::new().procfile(STACK);
+    let program = project.fill("{svc:cmd}");
+    let args: Vec<&str> = ["run", "--"].into_iter().chain(program.split_whitespace()).collect();
+    let running = project.start(&args);
+    eventually("the command", PATIENCE, || (programs(&project) == 2).then_some(()));
+    running.signal(Signal::SIGKILL);
+    let _killed = running.outcome();
+    project.nothing_left_within(LONG);
+}
+
+/// Kills a run on a temporary copy and its keeper, so that neither can stop anything.
+fn abandon(project: &Project) {
+    let running = project.start(&["run", "--ephemeral", "--", "sleep", "1000"]);
+    eventually("the service", PATIENCE, || (project.alive("a").len() == 1).then_some(()));
+    let keepers = project.keepers();
+    assert_eq!(keepers.len(), 1, "{keepers:?}");
+    running.signal(Signal::SIGSTOP);
+    signal(keepers[0].pid, Signal::SIGKILL);
+    eventually("the keeper's end", PATIENCE, || project.keepers().is_empty().then_some(()));
+    running.signal(Signal::SIGKILL);
+    let _killed = running.outcome();
+    assert_eq!(project.alive("a").len(), 1, "nothing has stopped it");
+}
+
+#[test]
+fn what_an_abandoned_temporary_copy_left_is_ended_by_the_next_command() {
+    if !is_root() {
+        return skipped("the keeper of a temporary copy is found by what it holds open, which only root may look at");
+    }
+    for next in [&["down"][..], &["down", "--emergency"], &["run", "--", "true"], &["run", "--ephemeral", "--", "true"]] {
+        let project = Project::new().procfile(STACK);
+        abandon(&project);
+        let ls = project.run(&["ls"]).code(0);
+        assert!(ls.stdout.contains(" dead ") && ls.stderr.contains("devrun down --emergency"), "{ls}");
+        let ended = project.run(next).code(0);
+        let text = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(text.contains("killed what a temporary copy left") && text.contains("a: pid "), "{ended}");
+        project.nothing_left();
+        let kept: Vec<_> = std::fs::read_dir(project.root().join("tmp")).expect("our own directory").flatten().collect();
+        assert!(kept.is_empty(), "{next:?} left {kept:?}");
+        assert!(!project.run(&["ls"]).code(0).stdout.contains(" dead "));
+    }
+}
+
+#[test]
+fn a_refused_thread_is_a_limit_and_not_a_panic() {
+    if !is_root() {
+        return skipped("only root can become a user without other processes");
+    }
+    let project = Project::new().for_user(4_000_011).procfile(STACK);
+    for (limit, args) in
+        [(1, &["ls"][..]), (2, &["ls"]), (2, &["run", "--", "true"]), (3, &["up", "-d"]), (5, &["run", "--", "true"])]
+    {
+        let running = project.start_prepared(args, |command| {
+            // SAFETY: between fork and exec, one system call without memory of ours.
+            unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NPROC, limit, limit)?)) };
+        });
+        let refused = running.outcome_within(Duration::from_secs(20));
+        assert_eq!(refused.code, Some(125), "{limit} {args:?}: {refused}");
+        refused.says("help: ").says("ulimit -u").says_not("please report it");
+        project.nothing_left_within(PATIENCE);
+    }
+}
