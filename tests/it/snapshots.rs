@@ -358,12 +358,20 @@ fn a_killed_save_of_a_running_stack_is_made_good_by_up() {
             project.run(&["snapshot", "rm", "x"]).code(0);
         }
     }
-    // Interrupted in order it starts them itself.
-    let save = project.start(&["snapshot", "save", "x"]);
-    save.signal(Signal::SIGINT);
-    drop(save.outcome());
-    for name in ["store", "api", "beside"] {
-        project.wait_state(name, "running");
+    // Interrupted in order it starts them itself, and says so by its exit code.
+    for delay in [0, 15, 30, 60, 120] {
+        let save = project.start(&["snapshot", "save", "x"]);
+        let_time_pass("the moment of the signal", Duration::from_millis(delay));
+        save.signal(Signal::SIGINT);
+        let ended = save.outcome();
+        // Before it takes the signal over it is killed by it; when it has finished it is done.
+        assert!(matches!(ended.code, None | Some(0 | 130)), "{ended}");
+        for name in ["store", "api", "beside"] {
+            project.wait_state(name, "running");
+        }
+        if project.path(".devrun/snapshots/x").exists() {
+            project.run(&["snapshot", "rm", "x"]).code(0);
+        }
     }
     project.run(&["down"]).code(0);
     project.nothing_left();

@@ -13,6 +13,8 @@ use crate::cancel::CopyCancel;
 use crate::durable::failed;
 
 const ATTRIBUTE: &str = "DEVRUN.xattr.";
+/// Set-user-ID and set-group-ID, which a restored file does not get.
+const SET_ID: u32 = 0o6000;
 pub(crate) const BLOCK: usize = 1 << 20;
 
 /// The SHA-256 of a file, in hex.
@@ -206,6 +208,8 @@ pub fn unpack(file: &Path, directory: &Path, cancel: &CopyCancel, progress: &dyn
     archive.set_preserve_mtime(true);
     archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
     archive.set_overwrite(false);
+    // No server keeps programs in its data, and the archive may come from elsewhere.
+    archive.set_mask(SET_ID);
     // A directory that its owner may not write to would keep its own entries out.
     let mut modes = Vec::new();
     for entry in archive.entries().map_err(|error| broken(&error))? {
@@ -278,7 +282,7 @@ mod tests {
         std::fs::create_dir_all(from.join("a/b")).unwrap();
         std::fs::write(from.join("a/b/file"), vec![3u8; 100_000]).unwrap();
         std::fs::write(from.join("a/b").join("x".repeat(200)), "long").unwrap();
-        std::fs::set_permissions(from.join("a/b/file"), Permissions::from_mode(0o640)).unwrap();
+        std::fs::set_permissions(from.join("a/b/file"), Permissions::from_mode(0o6640)).unwrap();
         std::fs::set_permissions(from.join("a"), Permissions::from_mode(0o500)).unwrap();
         std::os::unix::fs::symlink("b/file", from.join("a/b/link")).unwrap();
         let value = [1u8, 0, 255, b'\n'];
@@ -291,7 +295,7 @@ mod tests {
         assert_eq!(seen.get(), std::fs::metadata(&archive).unwrap().len());
         assert_eq!(std::fs::read(to.join("a/b/file")).unwrap(), vec![3u8; 100_000]);
         assert_eq!(std::fs::read_to_string(to.join("a/b").join("x".repeat(200))).unwrap(), "long");
-        assert_eq!(std::fs::metadata(to.join("a/b/file")).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::metadata(to.join("a/b/file")).unwrap().mode() & 0o7777, 0o640);
         assert_eq!(std::fs::metadata(to.join("a")).unwrap().mode() & 0o777, 0o500);
         assert_eq!(std::fs::read(to.join("extra/secret")).unwrap(), b"hush");
         assert_eq!(std::fs::read_link(to.join("a/b/link")).unwrap(), Path::new("b/file"));

@@ -72,6 +72,7 @@ struct BodyState {
     is_touched: bool,
     is_too_large: bool,
     is_too_slow: bool,
+    is_broken: bool,
 }
 
 impl BodyState {
@@ -98,6 +99,7 @@ impl RequestBody {
             is_touched: false,
             is_too_large: false,
             is_too_slow: false,
+            is_broken: false,
         })))
     }
     /// Whether anything of it was read, so that it cannot be sent a second time.
@@ -111,6 +113,10 @@ impl RequestBody {
     /// Whether its client sent nothing more for too long.
     pub(crate) fn is_too_slow(&self) -> bool {
         self.shared().is_too_slow
+    }
+    /// Whether what came from the client is not a body, or ended before its end.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.shared().is_broken
     }
     /// A panic while it was held left it as it was.
     fn shared(&self) -> MutexGuard<'_, BodyState> {
@@ -132,7 +138,10 @@ impl Body for RequestBody {
         shared.is_touched = true;
         let frame = match Pin::new(&mut shared.incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(Some(Err(error))) => {
+                shared.is_broken = true;
+                return Poll::Ready(Some(Err(error.into())));
+            }
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending if shared.poll_pause(context).is_ready() => {
                 shared.is_too_slow = true;

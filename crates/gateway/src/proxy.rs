@@ -136,6 +136,10 @@ async fn attempts(
                     let message = format!("the client sent nothing more of the request body for {pause}");
                     return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message));
                 }
+                if outgoing.body.is_broken() {
+                    let message = "the request body is malformed, or the client closed the connection before its end";
+                    return Err(Problem::new(StatusCode::BAD_REQUEST, message));
+                }
                 // Nothing of it has reached anybody.
                 if error.is_connect() && !outgoing.body.is_touched() {
                     tried.push(lease.authority.clone());

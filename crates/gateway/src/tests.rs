@@ -233,6 +233,31 @@ async fn connections_that_send_nothing_keep_no_one_out() {
     assert!(more.is_err(), "the stream was cut: {more:?}");
 }
 
+/// What is not a body, or ends too early, is the client's fault and not the service's.
+#[tokio::test]
+async fn a_malformed_body_is_answered_with_400() {
+    let upstream = service(|request: Request<Incoming>| async move {
+        match request.into_body().collect().await {
+            Ok(body) => text(format!("{} bytes", body.to_bytes().len())),
+            Err(_) => text("broken"),
+        }
+    })
+    .await;
+    let address = gateway_with(&[upstream], ConnectionLimits::default(), Duration::from_secs(30)).await;
+    for body in [
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef",
+        "Content-Length: 5\r\n\r\nhel",
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{body:?}: {answer}");
+    }
+}
+
 /// A body whose client has stopped sending is given up; one that the service is slow to read is not, nor is a gRPC stream.
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {

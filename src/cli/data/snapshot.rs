@@ -110,10 +110,24 @@ fn save(globals: &Globals, project: &Project, name: &str, services: &[String], j
         return Err(Failure::new(FailureKind::Config, "no volume holds any data yet").help("devrun volumes; devrun up -d"));
     }
     let work = DataWork::begin()?;
+    take(globals, project, name, &read, &volumes, &work, (json, term)).or_else(|failure| work.ended_by(failure))
+}
+
+/// Takes it. A signal ends it as `Cancelled`.
+fn take(
+    globals: &Globals,
+    project: &Project,
+    name: &str,
+    read: &Read,
+    volumes: &[&VolumeSpec],
+    work: &DataWork,
+    (json, term): (bool, Term),
+) -> Result<i32, Failure> {
+    let plan = &read.plan;
     devrun_runtime::runtime_dir::prepare(&project.places)?;
     let store = SnapshotStore::open(&project.places.state)?;
     let stage = store.stage(name)?;
-    enough_room(&store, &volumes)?;
+    enough_room(&store, volumes)?;
     let mut manifest = SnapshotManifest::new(name, plan.project.as_str());
     manifest.instance.clone_from(&project.instance);
     manifest.mode.clone_from(&plan.mode);
@@ -130,16 +144,13 @@ fn save(globals: &Globals, project: &Project, name: &str, services: &[String], j
         manifest.counts = work.runtime.block_on(counts::of(plan, ready));
         let names = volumes.iter().map(|volume| volume.name.clone()).collect();
         let pause = work.runtime.block_on(pause::pause(project, plan, &names, &work.cancel))?;
-        let copied = copy(&read, &volumes, &stage, &mut manifest, &work).and_then(|secrets| {
+        let copied = copy(read, volumes, &stage, &mut manifest, work).and_then(|secrets| {
             work.runtime.block_on(pause.check_undisturbed())?;
             Ok(secrets)
         });
         let secrets = match copied {
             Ok(secrets) => secrets,
-            Err(failure) => {
-                let failure = work.runtime.block_on(pause.give_up(failure));
-                return work.ended_by(failure);
-            }
+            Err(failure) => return Err(work.runtime.block_on(pause.give_up(failure))),
         };
         // The servers are back before the snapshot is made durable: the copy does not change any more.
         let (started, pause) = work.runtime.block_on(pause.resume(term))?;
@@ -151,10 +162,8 @@ fn save(globals: &Globals, project: &Project, name: &str, services: &[String], j
         replace::check_nothing_left(project)?;
         let last = devrun_runtime::engine::state_files::last_snapshot(&project.places);
         manifest.services = last.map(|last| selection::services(plan, &last)).unwrap_or_default();
-        match copy(&read, &volumes, &stage, &mut manifest, &work) {
-            Ok(secrets) => add_secrets(&stage, &mut manifest, &secrets)?,
-            Err(failure) => return work.ended_by(failure),
-        }
+        let secrets = copy(read, volumes, &stage, &mut manifest, work)?;
+        add_secrets(&stage, &mut manifest, &secrets)?;
     }
     let plan_text = serde_json::to_vec(plan.as_ref())
         .map_err(|error| Failure::new(FailureKind::Internal, format!("the plan cannot be written: {error}")))?;
