@@ -511,7 +511,7 @@ def main(arguments):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
         except (OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            options.websockets = hard // 4
+            options.websockets = min(options.websockets, (hard - 400) // 2)
             print(f"{options.websockets} WebSockets only: at most {hard} open files are allowed here", file=sys.stderr)
     else:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, wanted), hard))
