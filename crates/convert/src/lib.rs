@@ -30,5 +30,5 @@ pub use export::{
 };
 pub use foreign_format::{ForeignFormat, format_of};
 pub use import::{compose_files, import, import_with};
-pub use init::{FoundProgram, LOOKED_AT, PLAIN_SQL_DIRS, SQL_DIRS, Script, draft};
+pub use init::{FoundProgram, LOOKED_AT, LOOKED_BELOW, PLAIN_SQL_DIRS, SQL_DIRS, Script, draft};
 pub use report::{At, ConversionReport, KeyOutcome, ReportLine};

@@ -243,8 +243,20 @@ fn look_around(base: &Path) -> FoundProgram {
     dirs.insert(0, String::new());
     for dir in &dirs {
         for name in devrun_convert::LOOKED_AT {
-            if let Ok(Some(text)) = trusted_file::read_untrusted(&base.join(dir).join(name)) {
-                found.look(dir, name, &text);
+            match trusted_file::read_untrusted(&base.join(dir).join(name)) {
+                Ok(Some(text)) => found.look(dir, name, &text),
+                // Of a lock file it counts that it is there; some are large, or not text.
+                Err(_) if name.contains("lock") => found.look(dir, name, ""),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        for (before, file) in devrun_convert::LOOKED_BELOW {
+            let entries = fs::read_dir(base.join(dir).join(before)).into_iter().flatten().flatten();
+            for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+                let path = Path::new(before).join(name).join(file);
+                if let (Ok(Some(text)), Some(path)) = (trusted_file::read_untrusted(&base.join(dir).join(&path)), path.to_str()) {
+                    found.look(dir, path, &text);
+                }
             }
         }
     }
