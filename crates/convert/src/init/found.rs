@@ -192,7 +192,7 @@ mod tests {
             ),
             (
                 &[("pyproject.toml", "fastapi"), ("uv.lock", ""), ("src/x/main.py", fastapi)],
-                "web: uvicorn x.main:app --reload --host 127.0.0.1 --port $PORT --app-dir src\nuv sync",
+                "web: uvicorn x.main:app --reload --host 127.0.0.1 --port $PORT --app-dir src\nuv venv --allow-existing --quiet && uv sync",
             ),
             (
                 &[("requirements.txt", "fastapi"), ("app//main.py", fastapi)],

@@ -48,16 +48,17 @@ pub(super) fn install(directory: &SourceDirectory) -> Option<Install> {
     let fills = Some(".venv");
     let of = |run: &str, inputs: Vec<&'static str>| Some(Install { kind, run: run.to_owned(), fills, inputs });
     if directory.has("uv.lock") {
-        return of("uv sync", vec!["pyproject.toml", "uv.lock"]);
+        // The directory is there when the task runs, which uv would refuse.
+        return of("uv venv --allow-existing --quiet && uv sync", vec!["pyproject.toml", "uv.lock"]);
     }
     if directory.has("poetry.lock") || project.contains("[tool.poetry]") {
         let lock = directory.first_of(&["poetry.lock"]);
         let inputs = ["pyproject.toml"].into_iter().chain(lock).collect();
-        return of("POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction", inputs);
+        return of("python3 -m venv .venv && POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction", inputs);
     }
     let file = list(directory)?;
     match file {
-        "Pipfile" => of("PIPENV_VENV_IN_PROJECT=1 pipenv install --dev", vec![file]),
+        "Pipfile" => of("python3 -m venv .venv && PIPENV_VENV_IN_PROJECT=1 pipenv install --dev", vec![file]),
         "pyproject.toml" => of("python3 -m venv .venv && .venv/bin/pip install -e .", vec![file]),
         _ => of(&format!("python3 -m venv .venv && .venv/bin/pip install -r {file}"), vec![file]),
     }
