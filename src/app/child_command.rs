@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::ui::term::say;
-use devrun_keeper::{file_size_limit, signal};
+use devrun_keeper::{file_size_limit, process_list, signal};
 use devrun_model::exit;
 use devrun_model::keeper::RunAs;
 use devrun_model::os_text;
@@ -72,8 +72,9 @@ pub async fn run(
         }
         Err(error) => return Ok(refuse(exit::NOT_EXECUTABLE, &format!("{}: {error}", program.display()))),
     };
-    // Opened before anybody waits for it, so it can be nobody else's.
-    let pidfd = signal::open(i32::try_from(child.id()).unwrap_or(0));
+    // Opened before anybody waits for it, so it can be nobody else's; without pidfds its start time is compared at each signal.
+    let pid = i32::try_from(child.id()).unwrap_or(0);
+    let (pidfd, start) = (signal::open(pid), process_list::stat(pid).map(|stat| stat.start));
     let foreground = std::io::stdin().is_terminal();
     let waiting = tokio::task::spawn_blocking(move || child.wait());
     tokio::pin!(waiting);
@@ -90,11 +91,14 @@ pub async fn run(
             code = signals.next() => {
                 // A terminal has sent its INT to the whole foreground group already.
                 let number = code - 128;
-                if !(foreground && number == libc::SIGINT)
-                    && let Some(pidfd) = &pidfd
-                {
-                    // It may be gone by now, which its wait is about to tell.
-                    drop(signal::send(pidfd, number));
+                if foreground && number == libc::SIGINT {
+                    continue;
+                }
+                // It may be gone by now, which its wait is about to tell.
+                match (&pidfd, start) {
+                    (Some(pidfd), _) => drop(signal::send(pidfd, number)),
+                    (None, Some(start)) => drop(signal::send_checked(pid, start, number)),
+                    (None, None) => {}
                 }
             }
         }
