@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::ui::term::say;
-use devrun_keeper::{file_size_limit, parent_death, signal};
+use devrun_keeper::{file_size_limit, parent_death};
 use devrun_model::exit;
 use devrun_model::keeper::RunAs;
 use devrun_model::os_text;
@@ -83,19 +83,13 @@ pub async fn run(
         }
         Err(error) => return Ok(refuse(exit::NOT_EXECUTABLE, &format!("{}: {error}", program.display()))),
     };
-    // Both are opened before the wait for it, so they cannot mean another process.
+    // Looked at before the wait for it, so it cannot mean another process.
     let leader = i32::try_from(child.id()).unwrap_or(0);
-    let (pidfd, mut tree) = (signal::open(leader), CommandTree::new(leader));
+    let mut tree = CommandTree::new(leader);
     let foreground = std::io::stdin().is_terminal();
     let waiting = tokio::task::spawn_blocking(move || child.wait());
     tokio::pin!(waiting);
     let mut end: Option<CommandEnd> = None;
-    let send = |number: i32| {
-        if let Some(pidfd) = &pidfd {
-            // It may be gone by now, which its wait is about to tell.
-            drop(signal::send(pidfd, number));
-        }
-    };
     let status = loop {
         tokio::select! {
             ended = &mut waiting => break ended
@@ -106,22 +100,22 @@ pub async fn run(
                 // A terminal has sent its INT to the whole foreground group already.
                 let number = code - 128;
                 if !(foreground && number == libc::SIGINT) {
-                    tree.iter_mut().for_each(CommandTree::look);
+                    tree.look();
                     end = Some(CommandEnd::after(end.as_ref(), number, Instant::now()));
-                    send(number);
+                    tree.signal_leader(number);
                 }
             }
             () = tokio::time::sleep(POLL), if end.is_some() => {
-                tree.iter_mut().for_each(CommandTree::look);
+                tree.look();
                 if is_over(end.as_ref()) {
-                    send(libc::SIGKILL);
-                    tree.iter().for_each(|tree| tree.signal_others(libc::SIGKILL));
+                    tree.signal_leader(libc::SIGKILL);
+                    tree.signal_others(libc::SIGKILL);
                 }
             }
         }
     };
-    if let (Some(end), Some(tree)) = (end, &mut tree) {
-        end_others(tree, &end, signals).await;
+    if let Some(end) = end {
+        end_others(&mut tree, &end, signals).await;
     }
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(exit::INTERNAL);
     Ok(Ended { code, refused: false })

@@ -2,6 +2,7 @@
 //! own children running.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use devrun_keeper::{process_list, signal};
@@ -16,15 +17,25 @@ pub const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct CommandTree {
     leader: (i32, u64),
+    pidfd: Option<OwnedFd>,
     below: BTreeMap<i32, u64>,
 }
 
 impl CommandTree {
-    /// For a command that was just started and not waited for yet. `None` where the system does not tell about it.
+    /// For a command that was just started and not waited for yet.
     #[must_use]
-    pub fn new(leader: i32) -> Option<Self> {
-        let start = process_list::stat(leader)?.start;
-        Some(Self { leader: (leader, start), below: BTreeMap::new() })
+    pub fn new(leader: i32) -> Self {
+        // A start time that no process has means none.
+        let start = process_list::stat(leader).map_or(u64::MAX, |stat| stat.start);
+        Self { leader: (leader, start), pidfd: signal::open(leader), below: BTreeMap::new() }
+    }
+
+    /// Sends a signal to the command itself. It may have ended by now, which its wait is about to tell.
+    pub fn signal_leader(&self, number: i32) {
+        match &self.pidfd {
+            Some(pidfd) => drop(signal::send(pidfd, number)),
+            None => _ = signal::send_checked(self.leader.0, self.leader.1, number),
+        }
     }
 
     /// Adds what is below the leader, or below a process found earlier, now.
@@ -112,7 +123,7 @@ mod tests {
             .unwrap();
         let mut line = [0];
         std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut line).unwrap();
-        let mut tree = CommandTree::new(shell.id().cast_signed()).unwrap();
+        let mut tree = CommandTree::new(shell.id().cast_signed());
         tree.look();
         assert_eq!(tree.below.len(), 1);
         shell.kill().unwrap();

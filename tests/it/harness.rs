@@ -781,8 +781,14 @@ impl Project {
     /// The supervisors in the background among the holders. A keeper holds alive locks, and a client tries the instance lock
     /// for a moment: a test that means the supervisor must hit neither.
     pub fn supervisors(&self) -> Vec<i32> {
-        let supervises =
-            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("devrun-supervis"));
+        let is_named =
+            |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("devrun-supervis"));
+        // The portable drivers give no names: there it is the one that leads a session and is no keeper.
+        let is_detached = |pid: i32| {
+            devrun_keeper::process_list::stat(pid).is_some_and(|stat| stat.session == pid)
+                && !devrun_keeper::process_list::arguments(pid).iter().any(|word| word == b"__keeper")
+        };
+        let supervises = |pid: &i32| if cfg!(feature = "portable") { is_detached(*pid) } else { is_named(*pid) };
         self.lock_holders().into_iter().filter(supervises).collect()
     }
 

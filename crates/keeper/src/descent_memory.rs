@@ -12,12 +12,17 @@ use devrun_model::keeper::ProcessId;
 
 use super::ownership::OwnershipIndex;
 use super::process_list::{self, Stat};
+use super::process_scan::descendants_among;
 use super::scan::SweepScope;
 
 /// Between a start and the first look.
 const SHORTEST: Duration = Duration::from_millis(20);
 /// Between two looks while nothing changes.
 const LONGEST: Duration = Duration::from_secs(1);
+/// For so long after its end a look serves all that ask, so that a hundred stops are not a hundred looks.
+const SHARED: Duration = Duration::from_millis(5);
+/// A stranger is asked for evidence until it has been known for this long: a process that is about to exec shows no environment.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// A process that belongs to the run.
 #[derive(Debug)]
@@ -32,24 +37,69 @@ pub(super) struct Member {
 pub(super) struct DescentMemory {
     /// By number and start time.
     known: HashMap<(i32, u64), Option<ProcessId>>,
-    /// Met, and nothing tied them to the run: they are not asked again for what a process has from its start.
-    strangers: HashSet<(i32, u64)>,
+    /// Nothing ties them to the run, since a first look at them: in the end they are not asked again for what a process has from
+    /// its start.
+    strangers: HashMap<(i32, u64), Instant>,
+    /// The living processes of the last look.
+    all: Vec<Stat>,
+    /// The number of the last look, and its end where it may be used again.
+    number: u64,
+    taken: Option<Instant>,
     next: Option<Instant>,
     pause: Duration,
 }
 
 impl Default for DescentMemory {
     fn default() -> Self {
-        Self { known: HashMap::new(), strangers: HashSet::new(), next: None, pause: SHORTEST }
+        Self {
+            known: HashMap::new(),
+            strangers: HashMap::new(),
+            all: Vec::new(),
+            number: 0,
+            taken: None,
+            next: None,
+            pause: SHORTEST,
+        }
     }
 }
 
 impl DescentMemory {
-    /// Something is tracked from now on, or has changed: looks are frequent again.
+    /// Something is tracked from now on: a stranger may belong to it.
     pub(super) fn restart(&mut self, now: Instant) {
         self.strangers.clear();
+        self.hasten(now);
+    }
+
+    /// Something has changed: looks are frequent again.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        self.expire();
         self.pause = SHORTEST;
         self.next = Some(now + SHORTEST);
+    }
+
+    /// The last look is not used again.
+    pub(super) fn expire(&mut self) {
+        self.taken = None;
+    }
+
+    /// Whether the last look tells what is now.
+    pub(super) fn is_current(&self, now: Instant) -> bool {
+        self.taken.is_some_and(|taken| now.saturating_duration_since(taken) < SHARED)
+    }
+
+    /// The number of the last look.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Those of the last look that are one of these or below one, as they are now.
+    pub(super) fn living_tree(&self, roots: &[i32]) -> Vec<Stat> {
+        let mut pids: HashSet<i32> = descendants_among(&self.all, roots).into_iter().collect();
+        pids.extend(roots);
+        let members = self.all.iter().filter(|stat| pids.contains(&stat.pid));
+        // Its number may be another's since.
+        let now = |stat: &Stat| process_list::stat(stat.pid).filter(|now| now.start == stat.start && now.lives());
+        members.filter_map(now).collect()
     }
 
     /// Nothing is tracked any more.
@@ -76,6 +126,7 @@ impl DescentMemory {
         scope: &SweepScope,
     ) -> Vec<Member> {
         let own = std::process::id().cast_signed();
+        let began = Instant::now();
         let all: Vec<Stat> = process_list::pids()
             .into_iter()
             .filter(|pid| *pid > 1 && !scope.is_own(*pid))
@@ -86,7 +137,8 @@ impl DescentMemory {
         for stat in &all {
             let known = self.known.get(&(stat.pid, stat.start)).copied();
             let by_evidence = || {
-                let asked = !self.strangers.contains(&(stat.pid, stat.start));
+                let met = self.strangers.get(&(stat.pid, stat.start));
+                let asked = met.is_none_or(|met| began.saturating_duration_since(*met) < SETTLED);
                 let found = asked.then(|| ownership.of(stat)).flatten();
                 found.filter(|(_, evidence)| scope.allows(stat, *evidence)).map(|(process, _)| process)
             };
@@ -110,8 +162,12 @@ impl DescentMemory {
         }
         let key = |stat: &Stat| (stat.pid, stat.start);
         self.known = all.iter().filter_map(|stat| Some((key(stat), *members.get(&stat.pid)?))).collect();
-        self.strangers = all.iter().filter(|stat| !members.contains_key(&stat.pid)).map(key).collect();
-        all.into_iter().filter_map(|stat| members.get(&stat.pid).copied().map(|process| Member { stat, process })).collect()
+        let strangers = all.iter().filter(|stat| !members.contains_key(&stat.pid)).map(key);
+        self.strangers = strangers.map(|key| (key, self.strangers.get(&key).copied().unwrap_or(began))).collect();
+        let member = |stat: &Stat| Some(Member { process: *members.get(&stat.pid)?, stat: stat.clone() });
+        let found = all.iter().filter_map(member).collect();
+        (self.all, self.number, self.taken) = (all, self.number + 1, Some(Instant::now()));
+        found
     }
 }
 
@@ -122,6 +178,37 @@ mod tests {
 
     use super::*;
     use crate::journal::JournalEntry;
+
+    #[test]
+    fn a_look_serves_for_a_moment_and_not_after_a_change() {
+        let (ownership, scope) = (OwnershipIndex::default(), SweepScope::own(std::iter::empty::<&JournalEntry>()));
+        let mut memory = DescentMemory::default();
+        assert!(!memory.is_current(Instant::now()), "none was taken");
+        let changes: [fn(&mut DescentMemory); 3] =
+            [DescentMemory::expire, |memory| memory.hasten(Instant::now()), |memory| memory.restart(Instant::now())];
+        for change in changes {
+            let number = memory.number();
+            memory.look(&ownership, &HashMap::new(), &scope);
+            let taken = memory.taken.unwrap();
+            assert_eq!(memory.number(), number + 1);
+            assert!(memory.is_current(taken) && memory.is_current(taken + SHARED / 2) && !memory.is_current(taken + SHARED));
+            change(&mut memory);
+            assert!(!memory.is_current(taken));
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_anothers_since_the_look_is_no_member() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let stat = process_list::stat(pid).unwrap();
+        let earlier = Stat { start: stat.start - 1, ..stat.clone() };
+        let tree = |stat: &Stat| DescentMemory { all: vec![stat.clone()], ..DescentMemory::default() }.living_tree(&[pid]);
+        let seen = (tree(&stat).len(), tree(&earlier).len());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((seen, tree(&stat).len()), ((1, 0), 0));
+    }
 
     #[test]
     fn what_was_once_below_a_leader_stays_known() {

@@ -23,8 +23,10 @@ use devrun_model::keeper::{FromKeeper, Identity, Inherited as InheritedProcess, 
 use super::log_pipes::LogPipes;
 use super::shutdown_state::KeeperShutdown;
 
-/// Requests are taken a few at a time, so that a burst of spawns does not hold exits and verdicts back.
-const BATCH: usize = 8;
+/// Starts are taken a few at a time, so that a burst of them does not hold exits and verdicts back.
+const STARTS_AT_ONCE: usize = 8;
+/// Other requests cost little: a hundred stops are one turn.
+const REQUESTS_AT_ONCE: usize = 256;
 /// After the last start has been quiet for this long, memory that only starts need is given back.
 const IDLE_DELAY: Duration = Duration::from_secs(1);
 const SOCKET: u64 = 0;
@@ -132,9 +134,16 @@ impl KeeperLoop {
                     }
                 }
             }
-            for _ in 0..BATCH {
+            let mut starts = 0;
+            for _ in 0..REQUESTS_AT_ONCE {
                 match self.inbox.take::<ToKeeper>() {
-                    Ok(Some((request, descriptors))) => self.handle_request(request, &descriptors),
+                    Ok(Some((request, descriptors))) => {
+                        starts += usize::from(matches!(request, ToKeeper::Spawn(_)));
+                        self.handle_request(request, &descriptors);
+                        if starts == STARTS_AT_ONCE {
+                            break;
+                        }
+                    }
                     Ok(None) => break,
                     // Malformed bytes: the supervisor is broken or gone, which is treated the same.
                     Err(_) => {

@@ -91,6 +91,8 @@ mod scan;
 mod shutdown_state;
 pub mod signal;
 mod silent_stdin;
+#[cfg(any(target_os = "macos", test))]
+mod socket_info;
 pub mod state_location;
 #[cfg(feature = "client")]
 mod strays;

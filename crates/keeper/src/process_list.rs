@@ -6,8 +6,8 @@
 
 pub use super::drivers::children::{OwnChildren, children, descendants};
 pub use super::process_reader::{
-    activity, arguments, cgroup, command, environment_is_closed, holds_file, marks, memory_available, memory_total, pids, stat,
-    uid, usage, working_directory,
+    activity, arguments, cgroup, command, environment_is_closed, holds_file, listening_sockets, marks, memory_available,
+    memory_total, pids, stat, uid, usage, variable, working_directory,
 };
 pub use super::process_scan::children_by_scan;
 pub use super::process_stat::{Activity, Marks, REPLICA_MARK, RUN_MARK, SERVICE_MARK, Stat, Usage};
@@ -44,6 +44,29 @@ mod tests {
         assert!(stat(own).unwrap().lives());
         assert!(stat(0).is_none() && stat(-1).is_none());
         assert_eq!(arguments(own)[0], std::env::args().next().unwrap().into_bytes());
+    }
+
+    #[test]
+    fn where_a_process_listens_is_known_and_its_variables_are() {
+        let own = std::process::id().cast_signed();
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(address) else {
+                assert!(address.starts_with('['), "{address}");
+                continue;
+            };
+            let at = listener.local_addr().unwrap();
+            assert!(listening_sockets(own).contains(&at), "{at}");
+            let client = std::net::TcpStream::connect(at).unwrap();
+            assert!(!listening_sockets(own).contains(&client.local_addr().unwrap()), "a connection does not listen");
+            drop(listener);
+            assert!(!listening_sockets(own).contains(&at), "{at}");
+        }
+        let mut child = std::process::Command::new("sleep").arg("1000").env("DEVRUN_PROJECT", "a=b").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let seen = [variable(pid, "DEVRUN_PROJECT"), variable(pid, "DEVRUN"), variable(-1, "PATH")];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(seen, [Some("a=b".to_owned()), None, None]);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Reads `/proc`. Owns parsing only; `process_list.rs` says what the answers are worth.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::process_stat::{Activity, Marks, Stat, Usage};
+use super::process_stat::{Activity, Marks, Stat, Usage, variable_among};
 
 /// Parses a stat line. The name may hold blanks and parentheses, so fields are counted after the last `)`.
 #[must_use]
@@ -85,6 +87,52 @@ pub fn pids() -> Vec<i32> {
 pub fn marks(pid: i32) -> Option<Marks> {
     let bytes = read(&format!("/proc/{pid}/environ"))?;
     Marks::of(bytes.split(|byte| *byte == 0))
+}
+
+/// One variable of the environment that a process was started with.
+#[must_use]
+pub fn variable(pid: i32, name: &str) -> Option<String> {
+    let bytes = read(&format!("/proc/{pid}/environ"))?;
+    variable_among(bytes.split(|byte| *byte == 0), name)
+}
+
+/// Where a process listens (TCP), where its descriptors can be read. For the portable drivers; the Linux ones ask the kernel.
+#[must_use]
+pub fn listening_sockets(pid: i32) -> Vec<SocketAddr> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let number = |entry: fs::DirEntry| {
+        fs::read_link(entry.path()).ok()?.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
+    };
+    let held: HashSet<u64> = entries.flatten().filter_map(number).collect();
+    if held.is_empty() {
+        return Vec::new();
+    }
+    let tables = ["tcp", "tcp6"].into_iter().filter_map(|table| read_text(&format!("/proc/{pid}/net/{table}")));
+    let listeners: Vec<(SocketAddr, u64)> =
+        tables.flat_map(|text| text.lines().filter_map(listener).collect::<Vec<_>>()).collect();
+    listeners.into_iter().filter(|(_, inode)| held.contains(inode)).map(|(at, _)| at).collect()
+}
+
+/// The address and the inode of a listener in a line of `/proc/net/tcp` (proc_net(5)): the address in words of the machine's order.
+fn listener(line: &str) -> Option<(SocketAddr, u64)> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (address, port) = fields.get(1)?.split_once(':')?;
+    if *fields.get(3)? != "0A" {
+        return None;
+    }
+    let word = |at: usize| u32::from_str_radix(address.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let address = match address.len() {
+        8 => IpAddr::from(word(0)?),
+        32 => {
+            let mut bytes = [0; 16];
+            for (index, four) in bytes.chunks_exact_mut(4).enumerate() {
+                four.copy_from_slice(&word(8 * index)?);
+            }
+            IpAddr::from(bytes)
+        }
+        _ => return None,
+    };
+    Some((SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?), fields.get(9)?.parse().ok()?))
 }
 
 /// Our cgroup's two last directories (`devrun-RUN/LEAF`) where the process is in one.
@@ -217,6 +265,17 @@ fn sysconf(what: nix::unistd::SysconfVar) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_are_cut_off_name_no_listener() {
+        let line =
+            "   0: 0100007F:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000   105        0 20811 1 0 100 0 0 10 0";
+        assert_eq!(listener(line), Some(("127.0.0.1:5432".parse().unwrap(), 20_811)));
+        assert_eq!(listener(&line.replace(" 0A ", " 01 ")), None);
+        for bad in ["", "0: 0100007F", "0: 01:1538 0 0A 0 0 0 0 0 1", "0: zzzzzzzz:1538 0 0A 0 0 0 0 0 1", "0: 0100007F:1 0 0A"] {
+            assert_eq!(listener(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn names_with_parentheses_do_not_shift_the_fields() {

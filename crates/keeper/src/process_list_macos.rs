@@ -3,17 +3,22 @@
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::process_arguments::ProcessArguments;
-use super::process_stat::{Activity, Marks, Stat, Usage};
+use super::process_stat::{Activity, Marks, Stat, Usage, variable_among};
+use super::socket_info;
 
 /// `PROC_PIDFDVNODEPATHINFO` of sys/proc_info.h, which libc lacks.
 const FILE_WITH_PATH: c_int = 2;
 /// `PROX_FDTYPE_VNODE`.
 const VNODE: u32 = 1;
+/// `PROC_PIDFDSOCKETINFO` and `PROX_FDTYPE_SOCKET`.
+const SOCKET_INFO: c_int = 3;
+const SOCKET: u32 = 2;
 /// A name as `Stat` holds it.
 const NAME: usize = 15;
 
@@ -150,6 +155,12 @@ pub fn marks(pid: i32) -> Option<Marks> {
     Marks::of(process_arguments(pid)?.environment.iter().map(Vec::as_slice))
 }
 
+/// One variable of the environment of a process, where that can be read.
+#[must_use]
+pub fn variable(pid: i32, name: &str) -> Option<String> {
+    variable_among(process_arguments(pid)?.environment.iter().map(Vec::as_slice), name)
+}
+
 /// The arguments of a process, the first being its name; empty where they cannot be read.
 #[must_use]
 pub fn arguments(pid: i32) -> Vec<Vec<u8>> {
@@ -212,6 +223,24 @@ fn open_files(pid: i32) -> impl Iterator<Item = ((u64, u64), PathBuf, u64)> {
         let path = PathBuf::from(OsStr::from_bytes(&text(found.vnode.vip_path.as_flattened())));
         Some(((device, vnode.vst_ino), path, u64::try_from(found.file.offset).unwrap_or(0)))
     })
+}
+
+/// Where a process of this user listens (TCP).
+#[must_use]
+pub fn listening_sockets(pid: i32) -> Vec<SocketAddr> {
+    /// As aligned as the structure.
+    #[repr(C, align(8))]
+    struct Buffer([u8; socket_info::SIZE]);
+    let sockets = descriptors(pid).into_iter().filter(|one| one.proc_fdtype == SOCKET);
+    let listens = |one: libc::proc_fdinfo| {
+        let mut answer = Buffer([0; socket_info::SIZE]);
+        let size = c_int::try_from(socket_info::SIZE).ok()?;
+        // SAFETY: the buffer is as long as is said.
+        let filled = unsafe { libc::proc_pidfdinfo(pid, one.proc_fd, SOCKET_INFO, answer.0.as_mut_ptr().cast::<c_void>(), size) };
+        // Another size would be another structure.
+        if filled == size { socket_info::listening_address(&answer.0) } else { None }
+    };
+    sockets.filter_map(listens).collect()
 }
 
 /// The first descriptor that is open on one of these files (device, inode, and the name it was opened by), with its offset.

@@ -70,6 +70,13 @@ impl Marks {
     }
 }
 
+/// The value of one variable, among the entries of an environment.
+#[must_use]
+pub(super) fn variable_among<'a>(mut environment: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<String> {
+    let value = |entry: &'a [u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
+    environment.find_map(value).and_then(|value| String::from_utf8(value.to_vec()).ok())
+}
+
 /// What tells a process that works from one that is stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activity {

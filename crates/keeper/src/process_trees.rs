@@ -9,6 +9,8 @@
 //! Owns waiting, attribution, signals and the proof, in one file because each of them changes the one table. Decides nothing
 //! about order and time but how often a kill is repeated.
 
+mod foreign;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -84,8 +86,18 @@ impl Trees {
         if self.has_to_look() {
             self.descent.restart(Instant::now());
         }
-        let tracked =
-            TrackedProcess { entry, relation, pidfd, ended, group, seen: HashMap::new(), quiet: 0, round: None, killing: None };
+        let tracked = TrackedProcess {
+            entry,
+            relation,
+            pidfd,
+            ended,
+            group,
+            seen: HashMap::new(),
+            quiet: 0,
+            quiet_look: 0,
+            round: None,
+            killing: None,
+        };
         self.tracked.insert(process, tracked);
     }
     /// Reports the exit of a leader that another process reaped.
@@ -226,7 +238,9 @@ impl Trees {
     pub fn reap(&mut self) {
         let mut any = false;
         if self.has_to_look() && has_ended_child() {
-            // As long as a leader is not waited for, its session's number is no newcomer's.
+            // As long as a leader is not waited for, its session's number is no newcomer's. What it has started since the last look
+            // must be met now.
+            self.descent.expire();
             self.find_strays();
         }
         match self.reap_scope {
@@ -253,18 +267,19 @@ impl Trees {
     }
     fn ended(&mut self, pid: i32, status: ExitStatus) {
         self.strays.remove(&pid);
+        let has_to_look = self.has_to_look();
         if let Some(process) = self.leaders.remove(&pid)
             && let Some(tracked) = self.tracked.get_mut(&process)
         {
             tracked.ended = true;
             tracked.pidfd = None;
             self.events.push(TreeEvent::Exited(process, status, Vec::new()));
-            if !INHERITS_ORPHANS && self.reap_scope == ReapScope::All {
+            if has_to_look {
                 // What is left of its session was met by the look before, and the number is free now.
                 let entry = tracked.entry.clone();
                 self.ownership.remove(process);
                 self.ownership.add(&entry, false);
-                self.descent.restart(Instant::now());
+                self.descent.hasten(Instant::now());
             }
         }
     }
@@ -277,6 +292,10 @@ impl Trees {
             .map(|(process, _)| *process)
             .collect();
         let again = [self.next_look, self.descent.next_wake()].into_iter().flatten().any(|at| at <= now);
+        if again || !due.is_empty() {
+            // One look for all that is due now.
+            self.descent.expire();
+        }
         for process in &due {
             self.kill_members(*process, now);
         }
@@ -320,7 +339,10 @@ impl Trees {
     /// Finds out which of our children belong to whom. Cheap while nothing is new: one read, and a lookup for each child.
     fn find_strays(&mut self) {
         if self.has_to_look() {
-            return self.find_strays_by_look();
+            if !self.descent.is_current(Instant::now()) {
+                self.find_strays_by_look();
+            }
+            return;
         }
         let children = match self.reap_scope {
             ReapScope::All => self.children.read(),
@@ -386,19 +408,24 @@ impl Trees {
         if !tracked.ended {
             roots.push(tracked.entry.identity.pid);
         }
-        let mut pids = roots.clone();
-        pids.extend(process_list::descendants(&roots));
+        let mut found = self.living_tree(&roots);
         if let Some(group) = &tracked.group {
-            pids.extend(group.members());
+            let known: HashSet<i32> = found.iter().map(|stat| stat.pid).collect();
+            let more = group.members().into_iter().filter(|pid| !known.contains(pid));
+            found.extend(more.filter_map(process_list::stat).filter(Stat::lives));
         }
-        pids.sort_unstable();
-        pids.dedup();
         let own = std::process::id().cast_signed();
-        pids.into_iter()
-            .filter(|pid| *pid > 1 && *pid != own)
-            .filter_map(process_list::stat)
-            .filter(|stat| stat.lives() && !tracked.entry.spare.contains(&stat.comm))
-            .collect()
+        found.retain(|stat| stat.pid > 1 && stat.pid != own && !tracked.entry.spare.contains(&stat.comm));
+        found.sort_unstable_by_key(|stat| stat.pid);
+        found
+    }
+    /// These of our children, and what is below them.
+    fn living_tree(&self, roots: &[i32]) -> Vec<Stat> {
+        if self.has_to_look() {
+            return self.descent.living_tree(roots);
+        }
+        let pids: HashSet<i32> = process_list::descendants(roots).into_iter().chain(roots.iter().copied()).collect();
+        pids.into_iter().filter_map(process_list::stat).filter(Stat::lives).collect()
     }
     /// The round's signal to each of these that has not had it.
     fn signal_once(&mut self, process: ProcessId, members: &[Stat]) {
@@ -426,10 +453,10 @@ impl Trees {
             return;
         }
         self.find_strays();
-        let mut left: HashMap<ProcessId, Vec<i32>> = HashMap::new();
+        let mut left: HashMap<ProcessId, Vec<(i32, u64)>> = HashMap::new();
         for (pid, stray) in &self.strays {
             if let Some(owner) = stray.owner.filter(|_| !stray.spared) {
-                left.entry(owner).or_default().push(*pid);
+                left.entry(owner).or_default().push((*pid, stray.start));
             }
         }
         for process in open {
@@ -460,65 +487,14 @@ impl Trees {
             self.look_within(FOREIGN_POLL);
         }
     }
-    /// Counts a look that found nothing.
+    /// Counts a look that found nothing; one that served before counts once.
     fn is_quiet(&mut self, process: ProcessId) -> bool {
+        let is_another = |tracked: &TrackedProcess| !self.has_to_look() || tracked.quiet_look != self.descent.number();
+        let is_counted = self.tracked.get(&process).is_some_and(is_another);
         let Some(tracked) = self.tracked.get_mut(&process) else { return true };
-        tracked.quiet += 1;
+        tracked.quiet += u32::from(is_counted);
+        tracked.quiet_look = self.descent.number();
         tracked.quiet >= QUIET_LOOKS
-    }
-    fn evaluate_foreign(&mut self) {
-        let found = scan::scan(&self.ownership, &scan::SweepScope::own(self.entries()));
-        let mut left: HashMap<ProcessId, Vec<Stat>> = HashMap::new();
-        for member in found {
-            if let Some(process) = member.process
-                && self.tracked.get(&process).is_some_and(|tracked| !tracked.entry.spare.contains(&member.stat.comm))
-            {
-                left.entry(process).or_default().push(member.stat);
-            }
-        }
-        let foreign: Vec<ProcessId> = self
-            .tracked
-            .iter()
-            .filter(|(_, tracked)| tracked.relation == Relation::Foreign)
-            .map(|(process, _)| *process)
-            .collect();
-        for process in foreign {
-            let Some(tracked) = self.tracked.get_mut(&process) else { continue };
-            if !tracked.ended && !identity::holds(&tracked.entry.identity) {
-                tracked.ended = true;
-                // Its number is free now; what is left of its session was seen in this scan for the last time by it.
-                let entry = tracked.entry.clone();
-                self.ownership.remove(process);
-                self.ownership.add(&entry, false);
-                self.events.push(TreeEvent::Exited(process, ExitStatus::Unknown, Vec::new()));
-            }
-            let rest = left.remove(&process).unwrap_or_default();
-            let Some(tracked) = self.tracked.get_mut(&process) else { continue };
-            for stat in &rest {
-                tracked.seen.insert(stat.pid, stat.start);
-            }
-            let seen: Vec<Stat> = tracked
-                .seen
-                .iter()
-                .filter_map(|(pid, start)| process_list::stat(*pid).filter(|stat| stat.start == *start && stat.lives()))
-                .collect();
-            if tracked.ended && seen.is_empty() {
-                self.remove_empty_tree(process);
-                continue;
-            }
-            if tracked.ended && tracked.round.is_some() {
-                self.signal_once(process, &seen);
-            }
-        }
-        if self
-            .tracked
-            .values()
-            .any(|tracked| tracked.relation == Relation::Foreign && (tracked.round.is_some() || tracked.ended))
-        {
-            self.next_look = Some(Instant::now() + FOREIGN_POLL);
-        } else if !INHERITS_ORPHANS && self.tracked.values().any(|tracked| tracked.relation == Relation::Foreign) {
-            self.look_within(FOREIGN_LEADER_POLL);
-        }
     }
     /// Adds to an exit that is not reported yet what the leader has left.
     fn record_remaining(&mut self, process: ProcessId) {
@@ -530,7 +506,7 @@ impl Trees {
         }
     }
     /// The leader is gone and something is left: what is left gets the stop's signal, or is killed on.
-    fn signal_remaining(&mut self, process: ProcessId, rest: &[i32]) {
+    fn signal_remaining(&mut self, process: ProcessId, rest: &[(i32, u64)]) {
         let Some(tracked) = self.tracked.get_mut(&process) else { return };
         if tracked.killing.is_some() {
             let members = self.members(process);
@@ -543,7 +519,8 @@ impl Trees {
         // Once everything that is left; afterwards only what has lost its parent since, as the others are their parent's to
         // end, and a clean-up that a member runs must not be shot under its hands.
         let members = if round.has_signalled_rest {
-            rest.iter().filter_map(|pid| process_list::stat(*pid)).filter(Stat::lives).collect()
+            let now = |(pid, start): &(i32, u64)| process_list::stat(*pid).filter(|stat| stat.start == *start && stat.lives());
+            rest.iter().filter_map(now).collect()
         } else {
             round.has_signalled_rest = true;
             self.members(process)
@@ -575,6 +552,8 @@ impl Trees {
     /// Children that fit no tracked process, spared ones left out. For the end of everything.
     #[must_use]
     pub fn unowned_children(&mut self) -> Vec<Stat> {
+        // Nothing may be left: this is looked at again.
+        self.descent.expire();
         self.find_strays();
         let roots: Vec<i32> = self
             .strays
@@ -582,11 +561,9 @@ impl Trees {
             .filter(|(_, stray)| !stray.spared && stray.owner.is_none_or(|process| !self.tracked.contains_key(&process)))
             .map(|(pid, _)| *pid)
             .collect();
-        let mut pids = roots.clone();
-        pids.extend(process_list::descendants(&roots));
-        pids.into_iter()
-            .filter_map(process_list::stat)
-            .filter(|stat| stat.lives() && !self.spare.contains(&stat.comm))
+        self.living_tree(&roots)
+            .into_iter()
+            .filter(|stat| !self.spare.contains(&stat.comm))
             .filter(|stat| self.strays.get(&stat.pid).is_none_or(|stray| stray.start == stat.start))
             .collect()
     }

@@ -64,8 +64,9 @@ pub(super) struct TrackedProcess {
     pub(super) group: Option<ProcessCgroup>,
     /// Members that were seen while descent could still be read.
     pub(super) seen: HashMap<i32, u64>,
-    /// Looks in a row that found nothing of it.
+    /// Looks in a row that found nothing of it, and the number of the last of them.
     pub(super) quiet: u32,
+    pub(super) quiet_look: u64,
     pub(super) round: Option<SignalRound>,
     pub(super) killing: Option<KillProgress>,
 }

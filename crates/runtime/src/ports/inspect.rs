@@ -1,131 +1,32 @@
-//! What `/proc` says about one process: its tree, descriptors, session, marks and a name fit for a message.
+//! What is known of one process: its tree, session, marks and a name fit for a message; on Linux its sockets.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+
+use devrun_keeper::process_list;
+pub(crate) use devrun_keeper::process_list::{pids, uid, variable};
 
 use super::PortHolder;
 
-/// The leader and everything below it, by `/proc/PID/task/*/children` (proc(5)).
+/// The leader and everything below it.
 pub(crate) fn tree(leader: i32) -> BTreeSet<i32> {
-    let mut all = BTreeSet::new();
-    let mut todo = vec![leader];
-    while let Some(pid) = todo.pop() {
-        if !all.insert(pid) {
-            continue;
-        }
-        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
-        for thread in threads.flatten() {
-            if let Ok(children) = fs::read_to_string(thread.path().join("children")) {
-                todo.extend(children.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
-            }
-        }
-    }
-    all
-}
-
-/// Whether the process holds one of these sockets.
-///
-/// # Errors
-/// When its descriptors may not be read; a process that is gone holds nothing.
-pub(crate) fn holds(pid: i32, inodes: &BTreeSet<u32>) -> io::Result<bool> {
-    let mut held = false;
-    each_socket(pid, |inode| {
-        held = inodes.contains(&inode);
-        !held
-    })?;
-    Ok(held)
-}
-
-/// The inodes of all sockets that the process holds.
-///
-/// # Errors
-/// As [`holds`].
-pub(crate) fn sockets(pid: i32) -> io::Result<BTreeSet<u32>> {
-    let mut found = BTreeSet::new();
-    each_socket(pid, |inode| {
-        found.insert(inode);
-        true
-    })?;
-    Ok(found)
-}
-
-/// Calls `more` with each socket's inode until it says false.
-fn each_socket(pid: i32, mut more: impl FnMut(u32) -> bool) -> io::Result<()> {
-    let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let target = match fs::read_link(entry.path()) {
-            Ok(target) => target,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            // Closed since it was listed.
-            Err(_) => continue,
-        };
-        let inode = target
-            .to_str()
-            .and_then(|text| text.strip_prefix("socket:["))
-            .and_then(|text| text.strip_suffix(']'))
-            .and_then(|text| text.parse::<u32>().ok());
-        if inode.is_some_and(|inode| !more(inode)) {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// Every pid that can be seen.
-pub(crate) fn pids() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).collect()
+    process_list::descendants(&[leader]).into_iter().chain([leader]).collect()
 }
 
 /// The session that a process is in.
 pub(crate) fn session(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in brackets and may hold anything; what follows the last one is plain.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
-}
-
-/// The real uid of a process.
-pub(crate) fn uid(pid: i32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
+    process_list::stat(pid).map(|stat| stat.session)
 }
 
 /// The kernel's name of a process, cut at fifteen characters.
 pub(crate) fn comm(pid: i32) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|text| text.trim_end().to_owned())
-}
-
-/// One variable of the environment that a process was started with.
-pub(crate) fn variable(pid: i32, name: &str) -> Option<String> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    environ.split(|byte| *byte == 0).find_map(|pair| {
-        let pair = std::str::from_utf8(pair).ok()?;
-        let (key, value) = pair.split_once('=')?;
-        (key == name).then(|| value.to_owned())
-    })
+    Some(process_list::command(pid)).filter(|name| !name.is_empty())
 }
 
 /// A process in a form fit for a message.
 pub(crate) fn describe(pid: i32) -> PortHolder {
-    let words: Vec<String> = fs::read(format!("/proc/{pid}/cmdline"))
-        .map(|bytes| {
-            bytes
-                .split(|byte| *byte == 0)
-                .filter(|word| !word.is_empty())
-                .map(|w| String::from_utf8_lossy(w).into_owned())
-                .collect()
-        })
-        .unwrap_or_default();
+    let arguments = process_list::arguments(pid);
+    let words: Vec<String> =
+        arguments.iter().filter(|word| !word.is_empty()).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let command = name(&words).or_else(|| comm(pid));
     let project = variable(pid, "DEVRUN_RUN_ID").and_then(|_| variable(pid, "DEVRUN_PROJECT")).filter(|name| !name.is_empty());
     PortHolder { pid: Some(pid), command, user: uid(pid).map(user), project }

@@ -7,20 +7,10 @@ use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use devrun_keeper::TELLS_LISTENERS;
 
-use super::PortHolder;
+use super::port_owner::PortOwner;
+use super::{PortHolder, scanned_owner};
 
-/// Whether a listener on a port belongs to the tree of a leader.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortOwner {
-    /// To the tree.
-    Ours,
-    /// Positively to somebody else.
-    Stranger(PortHolder),
-    /// It cannot be known; why.
-    Unknown(String),
-}
-
-/// One netlink query, then the descriptors of the tree; other processes are looked at only on suspicion.
+/// On Linux one netlink query, then the descriptors of the tree; other processes are looked at only on suspicion.
 ///
 /// Ours are: descendants of the leader, members of a session that the leader leads, and processes that carry `run` as
 /// `DEVRUN_RUN_ID` together with the leader's own `DEVRUN_SERVICE` and `DEVRUN_REPLICA`.
@@ -30,8 +20,7 @@ pub fn owner(leader: i32, run: &str, host: &str, port: u16) -> PortOwner {
     if TELLS_LISTENERS {
         return linux::owner(leader, run, host, port);
     }
-    let _ = (leader, run, host, port);
-    PortOwner::Unknown("this system does not say who holds a port".to_owned())
+    scanned_owner::owner(leader, run, host, port)
 }
 
 /// Whether the leader itself holds the listener that a connection to `at` meets: the usual case, and one question to the
@@ -42,8 +31,7 @@ pub fn led(leader: i32, at: SocketAddr) -> bool {
     if TELLS_LISTENERS {
         return linux::led(leader, at);
     }
-    let _ = (leader, at);
-    false
+    scanned_owner::led(leader, at)
 }
 
 /// Where the tree of this leader listens; empty where that cannot be known.
@@ -53,8 +41,7 @@ pub fn listening(leader: i32) -> Vec<SocketAddr> {
     if TELLS_LISTENERS {
         return linux::listening(leader);
     }
-    let _ = leader;
-    Vec::new()
+    scanned_owner::listening(leader)
 }
 
 /// Who took a connection, of those that wait at a listening socket that several processes share.
@@ -88,27 +75,23 @@ pub fn holder(host: &str, port: u16) -> Option<PortHolder> {
     if TELLS_LISTENERS {
         return linux::holder(host, port);
     }
-    let _ = (host, port);
-    None
+    scanned_owner::holder(host, port)
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
     use std::collections::BTreeSet;
     use std::io;
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::net::SocketAddr;
 
     use super::super::diag::{self, Listener};
-    use super::super::{PortHolder, inspect};
-    use super::{Acceptor, PortOwner};
-
-    /// Programs that listen in the name of a container whose processes are nobody's child here.
-    const PROXIES: &[&str] =
-        &["docker-proxy", "dockerd", "containerd-shim", "rootlessport", "rootlesskit", "slirp4netns", "pasta", "conmon"];
+    use super::super::port_owner::{PROXIES, PortOwner, is_named, serving, suspect};
+    use super::super::{PortHolder, inspect, socket_inodes};
+    use super::Acceptor;
 
     pub(super) fn owner(leader: i32, run: &str, host: &str, port: u16) -> PortOwner {
         let listeners = match diag::listeners(port) {
-            Ok(all) => serving(all, host),
+            Ok(all) => serving(all, host, |listener| listener.address),
             Err(error) => return PortOwner::Unknown(format!("the kernel does not say who listens ({error})")),
         };
         if listeners.is_empty() {
@@ -118,7 +101,7 @@ mod linux {
         let tree = inspect::tree(leader);
         let mut hidden = None;
         for pid in &tree {
-            match inspect::holds(*pid, &inodes) {
+            match socket_inodes::holds(*pid, &inodes) {
                 Ok(true) => return PortOwner::Ours,
                 Ok(false) => {}
                 Err(error) => hidden = hidden.or(Some((*pid, error))),
@@ -142,7 +125,7 @@ mod linux {
         };
         let mut hidden = false;
         for pid in inspect::tree(leader) {
-            match inspect::holds(pid, &inode) {
+            match socket_inodes::holds(pid, &inode) {
                 Ok(true) => return Acceptor::Ours,
                 Ok(false) => {}
                 Err(_) => hidden = true,
@@ -152,13 +135,13 @@ mod linux {
     }
 
     pub(super) fn led(leader: i32, at: SocketAddr) -> bool {
-        diag::listener(at).is_ok_and(|met| inspect::holds(leader, &BTreeSet::from([met.inode])).unwrap_or(false))
+        diag::listener(at).is_ok_and(|met| socket_inodes::holds(leader, &BTreeSet::from([met.inode])).unwrap_or(false))
     }
 
     pub(super) fn listening(leader: i32) -> Vec<SocketAddr> {
         let Ok(all) = diag::listeners(0) else { return Vec::new() };
         let held: BTreeSet<u32> =
-            inspect::tree(leader).into_iter().filter_map(|pid| inspect::sockets(pid).ok()).flatten().collect();
+            inspect::tree(leader).into_iter().filter_map(|pid| socket_inodes::sockets(pid).ok()).flatten().collect();
         let mut found: Vec<SocketAddr> = all
             .into_iter()
             .filter(|listener| held.contains(&listener.inode))
@@ -170,7 +153,7 @@ mod linux {
     }
 
     pub(super) fn holder(host: &str, port: u16) -> Option<PortHolder> {
-        let listeners = serving(diag::listeners(port).ok()?, host);
+        let listeners = serving(diag::listeners(port).ok()?, host, |listener| listener.address);
         let uid = listeners.first()?.uid;
         let inodes: BTreeSet<u32> = listeners.iter().map(|listener| listener.inode).collect();
         Some(match find(&inodes, &BTreeSet::new()) {
@@ -179,63 +162,11 @@ mod linux {
         })
     }
 
-    /// Of several listeners those that a connection to `host` would reach: the kernel prefers the exact address, then the
-    /// wildcard of the family, then the other family's wildcard where it serves both.
-    fn serving(all: Vec<Listener>, host: &str) -> Vec<Listener> {
-        let wanted = match host {
-            "localhost" | "" => None,
-            host => host.trim_matches(['[', ']']).parse::<IpAddr>().ok(),
-        };
-        let rank = |listener: &Listener| -> u8 {
-            let Some(wanted) = wanted else { return 1 };
-            let mapped = match listener.address {
-                IpAddr::V6(address) => address.to_ipv4_mapped().map(IpAddr::V4),
-                IpAddr::V4(_) => None,
-            };
-            if listener.address == wanted || mapped == Some(wanted) {
-                return 3;
-            }
-            if wanted.is_unspecified() {
-                return 1;
-            }
-            match (listener.address, wanted) {
-                (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(_)) | (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(_)) => 2,
-                (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(_)) => 1,
-                _ => 0,
-            }
-        };
-        let best = all.iter().map(rank).max().unwrap_or(0);
-        all.into_iter().filter(|listener| best > 0 && rank(listener) == best).collect()
-    }
-
     /// The one scan of `/proc`. Workers inherit the socket of their master: the lowest pid stands for them all.
     fn find(inodes: &BTreeSet<u32>, but: &BTreeSet<i32>) -> Option<i32> {
         let mut pids = inspect::pids();
         pids.sort_unstable();
-        pids.into_iter().filter(|pid| !but.contains(pid)).find(|pid| inspect::holds(*pid, inodes).unwrap_or(false))
-    }
-
-    fn suspect(leader: i32, run: &str, pid: i32) -> PortOwner {
-        // Only a session that the leader leads is the service's; any other one is shared with whoever started us.
-        if inspect::session(leader) == Some(leader) && inspect::session(pid) == Some(leader) {
-            return PortOwner::Ours;
-        }
-        if !run.is_empty() && inspect::variable(pid, "DEVRUN_RUN_ID").as_deref() == Some(run) {
-            let same = |name| inspect::variable(pid, name) == inspect::variable(leader, name);
-            if same("DEVRUN_SERVICE") && same("DEVRUN_REPLICA") {
-                return PortOwner::Ours;
-            }
-        }
-        let name = inspect::comm(pid).unwrap_or_default();
-        if pid == 1 || PROXIES.iter().any(|proxy| is_named(&name, proxy)) {
-            return PortOwner::Unknown(format!("{name} (pid {pid}) listens, perhaps in the name of another process"));
-        }
-        PortOwner::Stranger(inspect::describe(pid))
-    }
-
-    /// The kernel cuts names at fifteen characters.
-    fn is_named(comm: &str, name: &str) -> bool {
-        comm == &name[..name.len().min(15)]
+        pids.into_iter().filter(|pid| !but.contains(pid)).find(|pid| socket_inodes::holds(*pid, inodes).unwrap_or(false))
     }
 
     /// Nobody whose files we may read holds it: what is left is the uid that made the socket.
@@ -258,30 +189,6 @@ mod linux {
         match error.kind() {
             io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
             _ => error.to_string(),
-        }
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        fn at(address: &str, inode: u32) -> Listener {
-            Listener { address: address.parse().unwrap(), port: 1, uid: 0, inode }
-        }
-
-        #[test]
-        fn the_listener_that_a_connection_reaches_is_the_most_exact_one() {
-            let all = vec![at("0.0.0.0", 1), at("127.0.0.1", 2), at("::", 3), at("::1", 4), at("10.0.0.1", 5)];
-            let reached = |host: &str, all: &[Listener]| -> Vec<u32> {
-                serving(all.to_vec(), host).into_iter().map(|listener| listener.inode).collect()
-            };
-            assert_eq!(reached("127.0.0.1", &all), [2]);
-            assert_eq!(reached("::1", &all), [4]);
-            assert_eq!(reached("127.0.0.2", &all), [1]);
-            assert_eq!(reached("127.0.0.1", &[at("::", 3)]), [3]);
-            assert_eq!(reached("127.0.0.1", &[at("::1", 3), at("10.0.0.1", 5)]), Vec::<u32>::new());
-            assert_eq!(reached("::1", &[at("0.0.0.0", 3)]), Vec::<u32>::new());
-            assert_eq!(reached("127.0.0.1", &[at("::ffff:127.0.0.1", 9), at("::", 3)]), [9]);
         }
     }
 }
