@@ -17,6 +17,8 @@ mod import;
 mod init;
 #[cfg(feature = "compose")]
 mod process_compose;
+#[cfg(feature = "compose")]
+mod process_variables;
 mod report;
 mod toml_writer;
 #[cfg(feature = "compose")]

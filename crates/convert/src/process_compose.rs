@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Converted;
 use super::compose::syntax;
+use super::process_variables;
 use super::report::{At, ConversionReport};
 use super::toml_writer::{Procfile, Section, Toml};
 use super::yaml::{self, Map, YamlNode, YamlValue, get};
@@ -17,6 +18,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
     let mut out = Procfile::default();
     let mut shell: Option<(String, String)> = None;
     let mut dotenv = true;
+    let mut vars: Vec<(String, String)> = Vec::new();
     for (index, path) in paths.iter().enumerate() {
         let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
         let file = u32::try_from(index).unwrap_or(u32::MAX);
@@ -69,10 +71,22 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
                     }
                 }
                 "is_dotenv_disabled" => dotenv = node.truth() != Some(true),
-                "vars" => report.not_mapped(key.at, "vars", "values of {{templates}}: put them into [env]"),
+                "vars" => {
+                    let mut more = process_variables::values(node);
+                    report.mapped(key.at, "vars", "filled in where {{.NAME}} stands");
+                    vars.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
+                    vars.append(&mut more);
+                }
                 name if name.starts_with("x-") => {}
                 other => report.not_mapped(key.at, other.to_owned(), "unknown key"),
             }
+        }
+    }
+    for (key, process) in &mut processes {
+        process_variables::fill_process(process, &vars);
+        if process_variables::is_left(process) {
+            let text = "a {{template}} that is no plain {{.NAME}} of `vars` stays as it is: write its value";
+            report.not_mapped(key.at, format!("processes.{}", key.name), text);
         }
     }
     if processes.is_empty() {
@@ -267,6 +281,7 @@ impl Import {
                     "run it in the foreground: devrun looks after processes, not after files with numbers",
                 ),
                 "is_dotenv_disabled" => self.report.mapped(at, what(name), "env_file"),
+                "vars" => self.report.mapped(at, what(name), "filled in where {{.NAME}} stands"),
                 name if name.starts_with("x-") => {}
                 name => self.report.not_mapped(at, what(name), "unknown key"),
             }

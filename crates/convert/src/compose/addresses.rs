@@ -10,7 +10,7 @@ use super::draft::{Draft, local};
 use super::hostnames::{self, HostMatch, Target};
 use super::importer::Importer;
 use super::importer::relative;
-use super::{loopback, syntax};
+use super::{connection_strings, loopback, syntax};
 
 impl Importer<'_> {
     /// Fills in those placeholders that hold the address of a service, of the machine, or of all its interfaces.
@@ -60,11 +60,16 @@ impl Importer<'_> {
 
     /// A text in our notation with its addresses replaced; nothing is reported.
     pub(super) fn translated(&self, draft: &Draft, variable: &str, text: &str, found: &mut HostMatch) -> String {
-        let mut text = hostnames::rewrite(text, hostnames::wants_host(variable), &self.targets, found);
+        let mut text = match connection_strings::rewrite(text, &self.targets, found) {
+            Some(text) => text,
+            None => hostnames::rewrite(text, hostnames::wants_host(variable), &self.targets, found),
+        };
         if let Some(ours) = loopback::this_machine(&text, &draft.machine_names) {
             text = ours;
         }
-        if let Some(ours) = loopback::bind_addresses(&text, names_bind_address(variable)) {
+        if variable != "DISPLAY"
+            && let Some(ours) = loopback::bind_addresses(&text, names_bind_address(variable))
+        {
             let keeps = variable.is_empty() || !is_list_of_allowed(variable);
             text = if keeps { ours } else { text };
         }

@@ -57,7 +57,7 @@ mod tests {
             ("FROM python:3\n", None),
         ];
         for (text, expected) in table {
-            let words = command(&dockerfile::parse(text, None)).map(|words| words.join(" "));
+            let words = command(&dockerfile::parse(text, None, &[])).map(|words| words.join(" "));
             assert_eq!(words.as_deref(), expected, "{text}");
         }
     }

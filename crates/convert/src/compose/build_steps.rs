@@ -84,6 +84,13 @@ pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section:
         lines.push(if here == "." || here.is_empty() { command } else { format!("(cd {here} && {command})") });
         source = "the jar that its Dockerfile copies";
     }
+    if matches!(draft.kind, NativeKind::Recipe { .. }) {
+        let left: Vec<String> = file.steps.iter().filter_map(|(_, line)| left_of(line)).collect();
+        if !left.is_empty() {
+            let text = format!("its Dockerfile runs `{}`: what that adds to the server is not here", shorten(&left.join(" && ")));
+            importer.report.not_mapped(at, what.clone(), text);
+        }
+    }
     if lines.is_empty() {
         importer.report.dropped(at, what, "images are not built; `build` takes a command that `devrun build` runs");
         return;
@@ -93,6 +100,37 @@ pub(super) fn build(importer: &mut Importer<'_>, draft: &Draft, at: At, section:
         format!("{PROPOSED}{source}: build = {}; look at it, then `devrun build` runs it", shorten(&Toml::text(&command).line()));
     importer.report.mapped(at, what, text);
     section.set("build", Toml::text(command.replace('$', "$$")));
+}
+
+/// What a `RUN` line of a server's image does beyond tidying up; nothing where that is all.
+fn left_of(line: &str) -> Option<String> {
+    const TIDY: &[&str] = &[
+        "rm",
+        "mkdir",
+        "chmod",
+        "chown",
+        "ln",
+        "touch",
+        "set",
+        "echo",
+        "true",
+        "cd",
+        "update-ca-certificates",
+        "sed",
+        "cp",
+        "mv",
+    ];
+    let updates = |part: &str| part.contains("apt-get update") || part.contains("apt-get clean") || part.contains("apk update");
+    let left: Vec<String> = parts(line)
+        .into_iter()
+        .filter(|part| {
+            let first = part.split_whitespace().next().unwrap_or_default();
+            !TIDY.contains(&first.rsplit('/').next().unwrap_or(first)) && !updates(part)
+        })
+        // Those are proposed as `build`.
+        .filter(|part| !BUILDERS.iter().any(|builder| part.split_whitespace().next() == Some(builder)))
+        .collect();
+    (!left.is_empty()).then(|| left.join(" && "))
 }
 
 /// The stages that the last one takes files from, and those that these take files from, in their order.
@@ -136,8 +174,13 @@ pub(super) fn folder_of(stage: &Dockerfile, inside: &str, context: &Path) -> Pat
     })
 }
 
-fn is_file(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|name| name.contains('.') && !matches!(name, "." | ".."))
+/// Whether a path of a Dockerfile names a file: by its ending, or by a name that is one without an ending.
+pub(super) fn is_file(path: &str) -> bool {
+    let Some(name) = path.rsplit('/').next() else { return false };
+    let known = matches!(name, "gradlew" | "mvnw" | "artisan" | "LICENSE" | "README" | "VERSION")
+        // Gemfile, Pipfile, Makefile, Rakefile, Procfile, …
+        || name.ends_with("file") && name.starts_with(|char: char| char.is_ascii_uppercase());
+    known || name.contains('.') && !matches!(name, "." | "..")
 }
 
 /// The steps of one stage that build something.
@@ -361,7 +404,7 @@ mod tests {
     use crate::compose::dockerfile::parse;
 
     fn lines(text: &str) -> Vec<String> {
-        let file = parse(text, None);
+        let file = parse(text, None, &[]);
         let (mut out, context) = (Vec::new(), Path::new("/p"));
         for (stage, _) in used_stages(&file) {
             collect(stage, context, context, &mut out);
@@ -407,7 +450,7 @@ mod tests {
     #[test]
     fn what_other_stages_make_lies_below_the_build() {
         let text = "FROM golang AS b\nWORKDIR /src\nCOPY . .\nRUN go build -o /bin/s ./c && go build -o out/t ./d\nFROM alpine\nWORKDIR /app\nCOPY --from=b /bin/s /s\nCOPY --from=b /src/out/t .\nCOPY conf /etc/conf\n";
-        let found = files_of_image(&parse(text, None), Path::new("/p"));
+        let found = files_of_image(&parse(text, None, &[]), Path::new("/p"));
         let expected = [("/etc/conf", "/p/conf"), ("/s", "/p/bin/s"), ("/app/t", "/p/out/t")];
         assert_eq!(found, expected.map(|(to, here)| (to.to_owned(), PathBuf::from(here))));
         assert_eq!(lines(text), ["go build -o bin/s ./c", "go build -o out/t ./d"]);
@@ -416,7 +459,7 @@ mod tests {
     #[test]
     fn a_file_that_is_copied_to_a_directory_lies_in_it() {
         let text = "FROM maven AS b\nFROM x\nWORKDIR /app\nCOPY run.sh /opt/agg\nCOPY --from=b /t/x.jar /opt/agg/lib/x.jar\nCOPY a.sh /usr/local/bin\nCOPY b.sh /app\nCOPY c.sh d.sh /d\nCOPY e.sh /entrypoint\n";
-        let found = files_of_image(&parse(text, None), Path::new("/p"));
+        let found = files_of_image(&parse(text, None, &[]), Path::new("/p"));
         let found: Vec<String> = found.iter().map(|(to, here)| format!("{to} {}", here.display())).collect();
         let copied = [
             "/opt/agg/run.sh /p/run.sh",

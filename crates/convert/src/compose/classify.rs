@@ -6,8 +6,8 @@ use super::super::report::At;
 use super::super::yaml::{YamlKey, YamlNode, YamlValue, get};
 use super::addresses::{extra_hosts, is_this_machine};
 use super::base_commands;
-use super::build_steps::files_of_image;
-use super::client_images::{buckets, models, serves};
+use super::build_steps::{files_of_image, is_file};
+use super::client_images::{buckets, models, partly_open, serves};
 use super::container_only;
 use super::dockerfile::{self, Dockerfile, Words};
 use super::draft::{ContainerCommand, Draft, NativeKind, local, use_of};
@@ -57,11 +57,10 @@ impl Importer<'_> {
         {
             // What was copied into the image lies in the build's folder, or in the part of it that was copied there.
             let workdir = workdir.trim_end_matches('/');
-            let copied = file.copies.iter().find(|(from, to)| {
-                to.trim_end_matches('/') == workdir
-                    && !from.contains(['*', '$'])
-                    && !from.rsplit('/').next().is_some_and(|name| name.contains('.') && name != ".")
-            });
+            let copied = file
+                .copies
+                .iter()
+                .find(|(from, to)| to.trim_end_matches('/') == workdir && !from.contains(['*', '$']) && !is_file(from));
             let source =
                 copied.map_or_else(|| context.clone(), |(from, _)| super::load::join(context, from.trim_start_matches('/')));
             mounts.push((workdir.to_owned(), source));
@@ -136,7 +135,8 @@ impl Importer<'_> {
                 let text = |key: &str| get(map, key).and_then(YamlNode::scalar);
                 if let Some(inline) = text("dockerfile_inline") {
                     let context = text("context").unwrap_or_else(|| ".".to_owned());
-                    return (self.absolute(&context, build.at), Some(dockerfile::parse(&inline, text("target").as_deref())));
+                    let file = dockerfile::parse(&inline, text("target").as_deref(), &self.build_args(&build));
+                    return (self.absolute(&context, build.at), Some(file));
                 }
                 (text("context").unwrap_or_else(|| ".".to_owned()), text("dockerfile"), text("target"))
             }
@@ -152,7 +152,31 @@ impl Importer<'_> {
             (self.read)(&super::load::join(context, &self.values.fill(file)?))
         });
         let target = target.as_deref().and_then(|target| self.values.fill(target));
-        (context, text.map(|text| dockerfile::parse(&text, target.as_deref())))
+        (context, text.map(|text| dockerfile::parse(&text, target.as_deref(), &self.build_args(&build))))
+    }
+
+    /// The arguments of a build that have a value.
+    pub(super) fn build_args(&self, build: &YamlNode) -> Vec<(String, String)> {
+        let Some(args) = build.get("args") else { return Vec::new() };
+        let pairs: Vec<(String, Option<String>)> = match &args.value {
+            YamlValue::Map(map) => map.iter().map(|(key, value)| (key.name.clone(), value.scalar())).collect(),
+            _ => args
+                .texts()
+                .into_iter()
+                .map(|(text, _)| match text.split_once('=') {
+                    Some((name, value)) => (name.trim().to_owned(), Some(value.to_owned())),
+                    None => (text.trim().to_owned(), None),
+                })
+                .collect(),
+        };
+        let value = |(name, value): (String, Option<String>)| {
+            let value = match value {
+                Some(value) => self.values.fill(&value),
+                None => self.values.get(&name).map(str::to_owned),
+            };
+            Some((name, value?))
+        };
+        pairs.into_iter().filter_map(value).collect()
     }
 
     fn kind(&mut self, key: &YamlKey, node: &YamlNode, dockerfile: Option<Dockerfile>, context: Option<&PathBuf>) -> NativeKind {
@@ -268,6 +292,10 @@ impl Importer<'_> {
         if parsed.name == "minio/mc" || parsed.name == "bitnami/minio-client" {
             let (names, open) = buckets(&script);
             if !names.is_empty() {
+                for part in partly_open(&script) {
+                    let text = format!("mc {part}: `buckets` opens whole buckets for download alone");
+                    self.report.not_mapped(at, what.clone(), text);
+                }
                 self.report.mapped(at, what, "makes buckets: a task with `buckets`");
                 return NativeKind::Buckets { names, open };
             }
@@ -297,7 +325,9 @@ impl Importer<'_> {
                 }
                 if let Some(note) = note.filter(|_| !has_vector(&parsed.name, version.as_deref())) {
                     self.report.not_mapped(at, what, note);
-                } else if let (None, Some(asked)) = (&version, parsed.tag.as_deref().and_then(syntax::version)) {
+                } else if known.recipe != "gateway"
+                    && let (None, Some(asked)) = (&version, parsed.tag.as_deref().and_then(syntax::version))
+                {
                     let text = format!("the recipe `{}` has one version, and {asked} may be another", known.recipe);
                     self.report.not_mapped(at, what, text);
                 }

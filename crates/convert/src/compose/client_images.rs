@@ -1,14 +1,37 @@
 //! Services that only talk to a server of the stack and then end: a MinIO client that makes buckets, an Ollama that pulls
 //! models. They become tasks.
 
+/// What a script of the MinIO client opens beyond whole buckets: a part of one, or for uploads.
+pub(super) fn partly_open(script: &str) -> Vec<String> {
+    let words: Vec<&str> = words_of(script);
+    let mut found = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        if !matches!(*word, "anonymous" | "policy") {
+            continue;
+        }
+        let (mode, path) = match words.get(at + 1..) {
+            Some(["set", mode, path, ..]) => (*mode, *path),
+            Some(["set-json", _, path, ..]) => ("set-json", *path),
+            _ => continue,
+        };
+        let is_part = path.split_once('/').is_some_and(|(_, path)| path.trim_end_matches('/').contains('/'));
+        if matches!(mode, "upload" | "set-json") || matches!(mode, "download" | "public") && is_part {
+            found.push(format!("{word} {mode} {path}"));
+        }
+    }
+    found
+}
+
+fn words_of(script: &str) -> Vec<&str> {
+    let words = script.split(|char: char| char.is_whitespace() || matches!(char, ';' | '&' | '"' | '\''));
+    words.filter(|word| !word.is_empty()).collect()
+}
+
 /// The buckets that a script of the MinIO client makes, and those it opens to all.
 pub(super) fn buckets(script: &str) -> (Vec<String>, Vec<String>) {
     let mut names: Vec<String> = Vec::new();
     let mut open: Vec<String> = Vec::new();
-    let words: Vec<&str> = script
-        .split(|char: char| char.is_whitespace() || matches!(char, ';' | '&' | '"' | '\''))
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words = words_of(script);
     let bucket = |word: &str| {
         word.split_once('/')
             .map(|(_, name)| name.trim_end_matches('/').to_owned())
@@ -62,6 +85,14 @@ pub(super) fn serves(script: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_open_in_part_is_named() {
+        let script = "mc mb s/up s/pub; mc anonymous set download s/pub; mc anonymous set download s/up/img; mc policy set upload s/up/; mc anonymous set-json p.json s/up";
+        assert_eq!(buckets(script), (vec!["up".to_owned(), "pub".to_owned()], vec!["pub".to_owned()]));
+        let expected = ["anonymous download s/up/img", "policy upload s/up/", "anonymous set-json s/up"];
+        assert_eq!(partly_open(script), expected);
+    }
 
     #[test]
     fn models_are_found_in_scripts() {

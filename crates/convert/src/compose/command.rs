@@ -85,6 +85,7 @@ impl Importer<'_> {
             ours.push(self.own_ports(draft, &text));
         }
         self.client_ports(draft, at, &mut ours);
+        self.names_in_scripts(draft, &ours);
         if ours.first().is_some_and(|first| {
             first.starts_with('/') && !["/bin/", "/usr/bin/", "/sbin/"].iter().any(|folder| first.starts_with(folder))
         }) {

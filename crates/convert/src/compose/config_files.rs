@@ -8,7 +8,7 @@ use std::path::Path;
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, get};
-use super::draft::Draft;
+use super::draft::{Draft, NativeKind};
 use super::hostnames::{self, HostMatch};
 use super::importer::Importer;
 use super::known_image::KnownImage;
@@ -138,6 +138,21 @@ impl Importer<'_> {
             let inside = if name.is_empty() { file } else { format!("{name}/{file}") };
             self.texts_of(&path, &inside, out, depth + 1);
         }
+    }
+
+    /// The texts that ask for other services: of the configuration of a server, and of env files.
+    pub(super) fn texts_of_files(&self, draft: &Draft) -> Vec<String> {
+        let mut found = Vec::new();
+        if let NativeKind::Recipe { known, .. } = &draft.kind
+            && (matches!(known.recipe, "nginx" | "caddy") || FOLDERS.iter().any(|(recipe, ..)| *recipe == known.recipe))
+        {
+            for (target, source) in draft.mounts.iter().filter(|(target, _)| target.starts_with("/etc/")) {
+                self.texts_of(source, target.rsplit('/').next().unwrap_or(target), &mut found, 0);
+            }
+        }
+        let of_env = super::environment::env_file_entries(draft).into_iter();
+        let of_env = of_env.filter_map(|(path, at, _)| (self.read)(&self.absolute(&path, at)?));
+        found.into_iter().map(|(_, text)| text).chain(of_env).collect()
     }
 
     /// The inline configs of a service: target in the container, name, content, place.

@@ -39,7 +39,12 @@ impl Importer<'_> {
         }
         for (name, at, condition, required, restart) in wanted {
             let what = draft.what("depends_on");
-            let Some(target) = all.iter().find(|other| other.key.name == name) else {
+            let target = all.iter().find(|other| other.key.name == name);
+            if target.is_none() && !required {
+                self.report.dropped(at, what, format!("`{name}` is not in this file, and need not be"));
+                continue;
+            }
+            let Some(target) = target else {
                 self.report.not_mapped(at, what, format!("unknown service `{name}`"));
                 continue;
             };

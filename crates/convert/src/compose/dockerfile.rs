@@ -18,8 +18,10 @@ pub(crate) struct Dockerfile {
     pub carried: Vec<(String, String, String)>,
     /// `RUN` lines, and the folder that each runs in.
     pub steps: Vec<(String, String)>,
-    /// `ARG` names and their defaults.
+    /// `ARG` names and their values.
     pub args: Vec<(String, String)>,
+    /// Those above the first `FROM`.
+    pub global_args: Vec<(String, String)>,
     /// What stands behind `HEALTHCHECK`.
     pub health: Option<String>,
     /// The last `USER`.
@@ -37,8 +39,8 @@ pub(crate) enum Words {
     Shell(String),
 }
 
-/// Reads it; with `target` up to that stage.
-pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
+/// Reads it; with `target` up to that stage. `given` are the build's arguments, which win over the defaults of `ARG`.
+pub(crate) fn parse(text: &str, target: Option<&str>, given: &[(String, String)]) -> Dockerfile {
     let mut stages: Vec<(String, Dockerfile)> = Vec::new();
     let mut args: Vec<(String, String)> = Vec::new();
     for line in logical_lines(text.strip_prefix('\u{feff}').unwrap_or(text)) {
@@ -48,7 +50,7 @@ pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
             if stages.last().is_some_and(|(name, _)| target.is_some_and(|target| target.eq_ignore_ascii_case(name))) {
                 break;
             }
-            let image = fill_args(rest, &args);
+            let image = fill_args(rest, &args, true);
             let rest = image.as_str();
             let words: Vec<&str> = rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
             let image = words.first().copied().unwrap_or_default();
@@ -62,16 +64,34 @@ pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
             continue;
         }
         if word.eq_ignore_ascii_case("arg") {
-            let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
-            let pair = (name.trim().to_owned(), value.trim_matches(['"', '\'']).to_owned());
-            match stages.last_mut() {
-                Some((_, stage)) => stage.args.push(pair),
-                None => args.push(pair),
+            let pairs = if rest.contains('=') { variables(rest) } else { Vec::new() };
+            let bare = rest.split_whitespace().filter(|word| !word.contains('=') && pairs.is_empty());
+            let bare = bare.map(|name| (name.to_owned(), String::new()));
+            for (name, default) in bare.chain(pairs.clone()).collect::<Vec<_>>() {
+                let value = given.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+                match stages.last_mut() {
+                    Some((_, stage)) => {
+                        // One without a default takes that from above the first `FROM`.
+                        let above = args.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+                        let value = value.or_else(|| above.filter(|_| default.is_empty()));
+                        let value = value.unwrap_or_else(|| fill_args(&default, &stage.values(), false));
+                        stage.args.push((name, value));
+                    }
+                    None => args.push((name, value.unwrap_or_else(|| fill_args(&default, &args, false)))),
+                }
             }
             continue;
         }
         let Some((_, stage)) = stages.last_mut() else { continue };
-        match word.to_ascii_uppercase().as_str() {
+        let instruction = word.to_ascii_uppercase();
+        // The build fills these in; a command's dollars are those of the shell that runs it.
+        let filled = match instruction.as_str() {
+            "WORKDIR" | "EXPOSE" | "ENV" | "COPY" | "ADD" | "USER" => fill_args(rest, &stage.values(), false),
+            "RUN" => fill_args(rest, &stage.args, false),
+            _ => rest.to_owned(),
+        };
+        let rest = filled.as_str();
+        match instruction.as_str() {
             "CMD" => stage.command = words(rest),
             "ENTRYPOINT" => {
                 stage.entrypoint = words(rest);
@@ -119,6 +139,7 @@ pub(crate) fn parse(text: &str, target: Option<&str>) -> Dockerfile {
     }
     // `--from=0` names a stage by its number.
     let Some((_, mut last)) = stages.pop() else { return Dockerfile::default() };
+    last.global_args = args;
     for (number, (name, stage)) in stages.into_iter().enumerate() {
         last.stages.push((number.to_string(), stage.clone()));
         if !name.is_empty() {
@@ -136,8 +157,20 @@ fn absolute(workdir: Option<&str>, to: &str) -> String {
     if folder && !joined.ends_with('/') { format!("{joined}/") } else { joined }
 }
 
-/// `${VERSION:-3}` and `$VERSION` of the `ARG`s above the first `FROM`.
-fn fill_args(text: &str, args: &[(String, String)]) -> String {
+impl Dockerfile {
+    /// Whether it or one of its stages takes this argument.
+    pub(crate) fn has_arg(&self, name: &str) -> bool {
+        let own = self.args.iter().chain(&self.global_args).any(|(known, _)| known == name);
+        own || self.stages.iter().any(|(_, stage)| stage.args.iter().any(|(known, _)| known == name))
+    }
+    /// What `$NAME` stands for from here on: variables win over arguments.
+    fn values(&self) -> Vec<(String, String)> {
+        self.args.iter().chain(&self.env).cloned().collect()
+    }
+}
+
+/// `${VERSION:-3}` and `$VERSION` with the values that are known. `defaults` are taken where a value is not.
+fn fill_args(text: &str, args: &[(String, String)], defaults: bool) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -149,7 +182,8 @@ fn fill_args(text: &str, args: &[(String, String)]) -> String {
         };
         let value =
             args.iter().rev().find(|(name, value)| name == hole.name && !value.is_empty()).map(|(_, value)| value.as_str());
-        out.push_str(value.unwrap_or(if hole.operator.ends_with('-') { hole.word } else { hole.whole }));
+        let default = hole.operator.ends_with('-') && (defaults || args.iter().any(|(name, _)| name == hole.name));
+        out.push_str(value.unwrap_or(if default { hole.word } else { hole.whole }));
         rest = after;
     }
     out.push_str(rest);
@@ -251,7 +285,7 @@ mod tests {
     #[test]
     fn the_last_stage_speaks() {
         let text = "# syntax\nFROM node:20 AS build\nCMD [\"no\"]\nFROM python:3.12-slim as base\nWORKDIR /app\nENV A=1 B=\"two words\"\nFROM base\nENV C three\nCOPY --chown=a . .\nCOPY --from=build /x /y\nEXPOSE 8000/tcp\nENTRYPOINT [\"python\"]\nCMD [\"-m\", \\\n  \"app\"]\n";
-        let file = parse(text, None);
+        let file = parse(text, None, &[]);
         assert_eq!(file.from, "python:3.12-slim");
         assert_eq!(file.workdir.as_deref(), Some("/app"));
         assert_eq!(file.entrypoint, Some(Words::List(vec!["python".into()])));
@@ -262,12 +296,28 @@ mod tests {
         assert_eq!(file.copies, [(".".to_owned(), "/app/".to_owned())]);
         assert_eq!(file.carried, [("build".to_owned(), "/x".to_owned(), "/y".to_owned())]);
         let text = "ARG V=3\nFROM python:${V}\nRUN <<EOT bash\nCMD no\nENV NO=1\nEOT\nCOPY <<-'A' /x\nENV NO=2\nA\nHEALTHCHECK CMD x\nUSER me\nENV YES=1\n";
-        let file = parse(text, None);
+        let file = parse(text, None, &[]);
         assert_eq!((file.from.as_str(), file.command, file.env), ("python:3", None, vec![("YES".to_owned(), "1".to_owned())]));
         assert_eq!((file.health.as_deref(), file.user.as_deref()), (Some("CMD x"), Some("me")));
         let text = "FROM node AS build\nCMD [\"no\"]\nFROM x\n";
-        assert_eq!(parse(text, Some("build")).command, Some(Words::List(vec!["no".into()])));
-        assert_eq!(parse("FROM x\nCMD npm start && echo", None).command, Some(Words::Shell("npm start && echo".into())));
-        assert_eq!(parse("", None), Dockerfile::default());
+        assert_eq!(parse(text, Some("build"), &[]).command, Some(Words::List(vec!["no".into()])));
+        assert_eq!(parse("FROM x\nCMD npm start && echo", None, &[]).command, Some(Words::Shell("npm start && echo".into())));
+        assert_eq!(parse("", None, &[]), Dockerfile::default());
+    }
+
+    #[test]
+    fn arguments_of_the_build_are_filled_in() {
+        let text = "ARG V=3 W=slim\nFROM golang:${V}-${W} AS b\nARG SERVICE\nARG PORT=80\nENV PORT=$PORT MODE=${MODE:-x} HOME_DIR=$HOME\nWORKDIR /src/$SERVICE\nRUN go build -o /bin/app ./cmd/${SERVICE} && echo $PATH\nEXPOSE $PORT/tcp\nCMD app $SERVICE\n";
+        let file = parse(text, None, &[("SERVICE".to_owned(), "order".to_owned()), ("PORT".to_owned(), "8080".to_owned())]);
+        assert_eq!(file.from, "golang:3-slim");
+        assert_eq!(file.workdir.as_deref(), Some("/src/order"));
+        assert_eq!(file.expose, [8080]);
+        assert_eq!(file.steps[0].1, "go build -o /bin/app ./cmd/order && echo $PATH");
+        let env: Vec<_> = file.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(env, ["PORT=8080", "MODE=${MODE:-x}", "HOME_DIR=$HOME"]);
+        assert_eq!(file.command, Some(Words::Shell("app $SERVICE".into())));
+        // One that has no value stays what it was.
+        assert_eq!(parse("FROM x\nARG A\nRUN go build $A\n", None, &[]).steps[0].1, "go build $A");
+        assert_eq!(parse("ARG A=1\nFROM x\nARG A\nARG B=$A-2\nENV C=$B\n", None, &[]).env, [("C".to_owned(), "1-2".to_owned())]);
     }
 }

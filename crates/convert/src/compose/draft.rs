@@ -87,7 +87,7 @@ impl Draft {
     pub(crate) fn listeners(&self, values: &Values) -> Vec<u16> {
         let NativeKind::Recipe { known, .. } = &self.kind else { return Vec::new() };
         if known.recipe != "kafka" {
-            return Vec::new();
+            return self.port_of_command(known.recipe, values).into_iter().collect();
         }
         let text = |name: &str| {
             let found = self.variable(&format!("KAFKA_{name}")).or_else(|| self.variable(&format!("KAFKA_CFG_{name}")));
@@ -104,6 +104,68 @@ impl Draft {
         found.sort_unstable();
         found.dedup();
         found
+    }
+    /// The port that the command, or a variable of the engine, gives to a server.
+    fn port_of_command(&self, recipe: &str, values: &Values) -> Option<u16> {
+        let (options, variable): (&[&str], &str) = match recipe {
+            "redis" | "valkey" => (&["--port"], "REDIS_PORT_NUMBER"),
+            "postgres" => (&["-p", "--port", "port"], "PGPORT"),
+            "mariadb" => (&["--port", "-P"], "MYSQL_TCP_PORT"),
+            "ferretdb" => (&["--port"], ""),
+            "memcached" | "nats" => (&["-p", "--port"], ""),
+            _ => return None,
+        };
+        let words = self.server_words();
+        let number = |text: &str| values.fill(text)?.trim().parse::<u16>().ok().filter(|port| *port > 0);
+        let of_command = words.iter().zip(words.iter().skip(1).map(Some).chain([None])).find_map(|(word, next)| {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let plain = name.strip_prefix("-c").map_or(name, |name| if recipe == "postgres" { name } else { "" });
+            let is_option = options.contains(&name) || options.contains(&plain);
+            let value = if value.is_empty() { next.map_or("", String::as_str) } else { value };
+            is_option.then(|| number(value)).flatten()
+        });
+        of_command.or_else(|| number(&self.variable(variable)?))
+    }
+    /// The words of the command; those of a line for a shell where it is one.
+    pub(crate) fn server_words(&self) -> Vec<String> {
+        let words: Vec<String> =
+            ["entrypoint", "command"].iter().filter_map(|key| self.get(key).and_then(syntax::words)).flatten().collect();
+        match words.as_slice() {
+            [shell, flag, script, ..] if shell.ends_with("sh") && flag.starts_with('-') => {
+                shell_words::split(script).unwrap_or_default()
+            }
+            [script] if script.contains(' ') => shell_words::split(script).unwrap_or_default(),
+            _ => words,
+        }
+    }
+    /// Whether the command has the shell of the container fill this variable in: `$$NAME`.
+    pub(crate) fn command_reads(&self, name: &str) -> bool {
+        let texts = ["entrypoint", "command"].iter().filter_map(|key| self.get(key).and_then(syntax::words)).flatten();
+        texts.into_iter().any(|text| {
+            text.match_indices("$$")
+                .any(|(at, _)| syntax::placeholder(&text[at + 1..]).is_some_and(|(hole, _)| hole.name == name))
+        })
+    }
+    /// A text with the variables that the container's shell fills in: those of `environment` have their values.
+    pub(crate) fn with_variables(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find("$$") {
+            out.push_str(&rest[..at]);
+            let hole = syntax::placeholder(&rest[at + 1..]);
+            match hole.and_then(|(hole, after)| Some((self.variable(hole.name)?, after))) {
+                Some((value, after)) => {
+                    out.push_str(&value);
+                    rest = after;
+                }
+                None => {
+                    out.push_str("$$");
+                    rest = &rest[at + 2..];
+                }
+            }
+        }
+        out.push_str(rest);
+        out
     }
     /// The main port in the container.
     pub(crate) fn main(&self) -> Option<u16> {

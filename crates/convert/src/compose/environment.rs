@@ -5,12 +5,15 @@
 
 use std::collections::BTreeSet;
 
+use super::super::bind_names::names_bind_address;
 use super::super::report::{At, shorten};
 use super::super::toml_writer::{Section, Toml, TomlEntries};
 use super::super::yaml::{YamlNode, YamlValue};
-use super::draft::{Draft, NativeKind};
+use super::draft::{Draft, NativeKind, port_name};
 use super::hostnames::{self, HostMatch};
 use super::importer::Importer;
+use super::loopback::bind_addresses;
+use super::ports::replace_port;
 use super::syntax;
 use super::values::env_lines;
 
@@ -59,7 +62,12 @@ impl Importer<'_> {
             Some(Toml::Table(table)) => table,
             _ => Vec::new(),
         };
-        let from_files = self.env_file_lines(draft);
+        let mut from_files = self.env_file_lines(draft);
+        for line in self.mounted_dotenv(draft) {
+            if !from_files.iter().any(|((name, _), _)| *name == line.0.0) {
+                from_files.push(line);
+            }
+        }
         let mut all: Vec<(String, String)> =
             variables.iter().filter_map(|(name, value, _)| Some((name.clone(), value.clone()?))).collect();
         for (line, ..) in &from_files {
@@ -96,7 +104,7 @@ impl Importer<'_> {
                 Some(text) => text,
                 None => {
                     let text = self.value(draft, name, value, *at, false);
-                    self.own_port(draft, value, text)
+                    self.own_port(draft, name, value, text)
                 }
             };
             if text != *value {
@@ -108,7 +116,7 @@ impl Importer<'_> {
             self.report.mapped(node.at, draft.what("environment"), format!("env: {} variables", env.len()));
         }
         self.move_into_env(draft, &skip, &from_files, &all, &mut env);
-        self.ports_beside_hosts(draft, &all, &mut env);
+        self.ports_beside_hosts(draft, &skip, &all, &mut env);
         if !env.is_empty() {
             section.set("env", Toml::Table(env));
         }
@@ -118,16 +126,41 @@ impl Importer<'_> {
         self.env_files(draft, section);
     }
 
-    /// An address to listen on that was one of all interfaces: its port is the service's own, which has another number here.
-    fn own_port(&self, draft: &Draft, written: &str, text: String) -> String {
-        let Some((port, _)) = draft.ports.first().filter(|_| text != written && !draft.task) else { return text };
-        let Some(host) = port.host.as_deref().and_then(|host| self.values.fill(host)) else { return text };
-        match text.strip_suffix(&format!("127.0.0.1:{}", port.container)) {
-            Some(before) if host != port.container && !before.ends_with(|char: char| char.is_ascii_alphanumeric()) => {
-                format!("{before}127.0.0.1:${{{}.port}}", draft.name)
+    /// An address to listen on that was one of all interfaces, or the bare number of a port: it is one of the service's own, which
+    /// has another number here.
+    fn own_port(&self, draft: &Draft, name: &str, written: &str, text: String) -> String {
+        let mut text = text;
+        let filled = self.values.fill(written).unwrap_or_else(|| written.to_owned());
+        let binds = bind_addresses(&filled, names_bind_address(name)).is_some();
+        let is_server = matches!(draft.kind, NativeKind::Recipe { .. });
+        for (index, (port, _)) in draft.ports.iter().enumerate() {
+            if draft.task || is_server || !self.is_moved(draft, port) {
+                continue;
             }
-            _ => text,
+            let ours = match index {
+                0 => format!("${{{}.port}}", draft.name),
+                _ => format!("${{{}.ports.{}}}", draft.name, port_name(&port.container)),
+            };
+            if text == port.container && self.is_own_port_name(draft, name) {
+                return ours;
+            }
+            if let Some(number) = port.container.parse().ok().filter(|_| binds) {
+                text = replace_port(&text, number, &ours);
+            }
         }
+        text
+    }
+
+    /// Whether a variable of this name can hold the port that a program listens on: `SERVER_PORT`, and not `DB_PORT`.
+    fn is_own_port_name(&self, draft: &Draft, name: &str) -> bool {
+        let upper = name.to_ascii_uppercase();
+        let Some(stem) = upper.strip_suffix("PORT").or_else(|| upper.strip_suffix("PORTS")) else { return false };
+        let stem = stem.trim_end_matches(['_', '.', '-']);
+        let is_other = |host: &String| {
+            let host = host.to_ascii_uppercase().replace('-', "_");
+            stem == host || stem.ends_with(&format!("_{host}"))
+        };
+        !self.targets.iter().filter(|target| target.name != draft.name).any(|target| target.hosts.iter().any(is_other))
     }
 
     /// `DB_PORT`, or an empty `DB_PASSWORD`, beside a `DB_HOST` that names a service.
@@ -170,8 +203,28 @@ impl Importer<'_> {
         found
     }
 
+    /// The `.env` of a directory that is mounted into the service, where no `env_file` names it: frameworks read it themselves, and
+    /// what the environment holds wins over it.
+    fn mounted_dotenv(&mut self, draft: &Draft) -> Vec<((String, String), At)> {
+        let given = env_file_entries(draft).into_iter().filter_map(|(path, at, _)| self.absolute(&path, at)).collect::<Vec<_>>();
+        let mut found = Vec::new();
+        if !matches!(draft.kind, NativeKind::Run { .. }) {
+            return found;
+        }
+        for item in draft.get("volumes").and_then(YamlNode::list).unwrap_or_default() {
+            let Some(source) = self.mount(item).filter(|mount| mount.bind).and_then(|mount| mount.source) else { continue };
+            let Some(path) = self.absolute(&source, item.at).map(|folder| folder.join(".env")) else { continue };
+            let Some(text) = (self.read)(&path).filter(|_| !given.contains(&path)) else { continue };
+            let file = self.file_index(&path);
+            for line in env_lines(&text).into_iter().filter(|line| !line.literal) {
+                found.push(((line.name, line.value), At { file, line: line.line, column: 1 }));
+            }
+        }
+        found
+    }
+
     /// The index of a file among those that places name.
-    fn file_index(&mut self, path: &std::path::Path) -> u32 {
+    pub(super) fn file_index(&mut self, path: &std::path::Path) -> u32 {
         let index = self.files.iter().position(|known| known == path).unwrap_or_else(|| {
             self.files.push(path.to_path_buf());
             self.report.files.push(path.strip_prefix(self.root).unwrap_or(path).display().to_string());
@@ -201,11 +254,13 @@ impl Importer<'_> {
                     // What is as it was stays in its file.
                     let inlined = self.inline_addresses(draft, name, value);
                     let plain = syntax::placeholders(&inlined, &mut |_| true);
-                    if inlined == *value && self.translated(draft, name, &plain, &mut HostMatch::new()) == plain {
+                    let is_same = inlined == *value && self.translated(draft, name, &plain, &mut HostMatch::new()) == plain;
+                    // `PORT` is the service's own in any case.
+                    if is_same && (name == "PORT" || self.own_port(draft, name, value, plain.clone()) == plain) {
                         continue;
                     }
                     let text = self.value_of(draft, name, value, (*at, &what), false);
-                    self.own_port(draft, value, text)
+                    self.own_port(draft, name, value, text)
                 }
             };
             self.report.mapped(
@@ -218,14 +273,15 @@ impl Importer<'_> {
     }
 
     /// A server that listens on another port than its usual one must be named with it.
-    fn ports_beside_hosts(&mut self, draft: &Draft, all: &[(String, String)], env: &mut TomlEntries) {
+    fn ports_beside_hosts(&mut self, draft: &Draft, skip: &BTreeSet<String>, all: &[(String, String)], env: &mut TomlEntries) {
         for (name, value) in all {
             let Some(host) = self.values.fill(value) else { continue };
             let target = self.targets.iter().find(|target| target.remapped.is_some() && target.hosts.contains(&host));
             let Some(target) = target.filter(|_| hostnames::wants_host(name)).cloned() else { continue };
             let Some(stem) = HOSTS.iter().find_map(|end| name.strip_suffix(end)) else { continue };
             let port = format!("{stem}PORT");
-            if target.name == draft.name || all.iter().any(|(other, _)| *other == port) {
+            // What a recipe takes from the variable holds the port.
+            if target.name == draft.name || skip.contains(name) || all.iter().any(|(other, _)| *other == port) {
                 continue;
             }
             let (usual, here) = (target.main.unwrap_or_default(), target.remapped.clone().unwrap_or_default());
@@ -259,7 +315,7 @@ impl Importer<'_> {
 }
 
 /// The env files of a service: path, place, and whether it must be there.
-fn env_file_entries(draft: &Draft) -> Vec<(String, At, bool)> {
+pub(super) fn env_file_entries(draft: &Draft) -> Vec<(String, At, bool)> {
     let Some(node) = draft.get("env_file") else { return Vec::new() };
     let entries: Vec<YamlNode> = node.list().map_or_else(|| vec![node.clone()], <[YamlNode]>::to_vec);
     entries

@@ -48,7 +48,11 @@ fn command(words: &[String]) -> Test {
         [sh, flag, line]
             if matches!(sh.rsplit('/').next(), Some("sh" | "bash" | "ash")) && flag.starts_with('-') && flag.ends_with('c') =>
         {
-            shell(line)
+            match shell(line) {
+                // What bash understands, `sh` may not.
+                Test::Shell(_) if sh.ends_with("bash") => Test::Cmd(words.to_vec()),
+                test => test,
+            }
         }
         words => recognised(words).unwrap_or_else(|| Test::Cmd(words.to_vec())),
     }
@@ -84,7 +88,22 @@ fn shell(line: &str) -> Test {
     {
         return first;
     }
-    Test::Shell(line.to_owned())
+    match dev_tcp(line) {
+        Some(Some((host, port))) => Test::Tcp(host, port),
+        // Of the shells only bash has these files.
+        Some(None) => Test::Cmd(vec!["bash".to_owned(), "-c".to_owned(), line.to_owned()]),
+        None => Test::Shell(line.to_owned()),
+    }
+}
+
+/// `/dev/tcp/HOST/PORT` of bash: the host and the port where the line only opens it, nothing inside where it says something there.
+fn dev_tcp(line: &str) -> Option<Option<(String, String)>> {
+    let (before, rest) = line.split_once("/dev/tcp/")?;
+    let talks = ["exec", "GET", "printf", "HEAD"].iter().any(|word| line.contains(word)) || rest.contains("/dev/tcp/");
+    let end = rest.find([' ', '"', '\'', ';', ')', '|', '&', '\n']).unwrap_or(rest.len());
+    let place = rest[..end].split_once('/').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let opens = before.trim_end().ends_with(['>', '<']);
+    Some(place.filter(|_| opens && !talks).map(|(host, port)| (host.to_owned(), port.to_owned())))
 }
 
 fn recognised(words: &[String]) -> Option<Test> {
@@ -172,6 +191,13 @@ mod tests {
             ("test: [CMD, sh, -c, 'nc -z localhost 5000']", Test::Tcp("localhost".into(), "5000".into())),
             ("test: [CMD, my, check]", Test::Cmd(vec!["my".into(), "check".into()])),
             ("test: 'a && b'", Test::Shell("a && b".into())),
+            ("test: [CMD, bash, -c, 'echo > /dev/tcp/localhost/3000']", Test::Tcp("localhost".into(), "3000".into())),
+            ("test: \"timeout 5s bash -c ':> /dev/tcp/127.0.0.1/9200' || exit 1\"", Test::Tcp("127.0.0.1".into(), "9200".into())),
+            (
+                "test: 'exec 3<>/dev/tcp/localhost/80; echo GET >&3'",
+                Test::Cmd(vec!["bash".into(), "-c".into(), "exec 3<>/dev/tcp/localhost/80; echo GET >&3".into()]),
+            ),
+            ("test: [CMD, bash, -c, '[[ a ]]']", Test::Cmd(vec!["bash".into(), "-c".into(), "[[ a ]]".into()])),
         ];
         for (text, expected) in table {
             let node = super::super::super::yaml::parse(text, 0).unwrap();

@@ -118,6 +118,19 @@ pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut Ho
                         at = text.len() - after.len() + 1 + digits;
                         continue 'next;
                     }
+                    // `/dev/tcp/db/5432` of bash.
+                    let digits =
+                        after.strip_prefix('/').map_or(0, |tail| tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len()));
+                    if digits > 0
+                        && text[..at].ends_with("/dev/tcp/")
+                        && let Ok(number) = after[1..=digits].parse::<u16>()
+                    {
+                        found.push((target.name.clone(), Some(number)));
+                        let port = target.port(number).unwrap_or_else(|| number.to_string());
+                        out.push_str(&format!("{}/{port}", target.host()));
+                        at = text.len() - after.len() + 1 + digits;
+                        continue 'next;
+                    }
                     // With a port that is a placeholder only the host is ours to say.
                     if after.starts_with(":${") && before != Before::Anything {
                         found.push((target.name.clone(), None));
@@ -163,6 +176,9 @@ enum Before {
 fn before(text: &str, host: bool) -> Option<Before> {
     if text.ends_with("://") || (text.ends_with('@') && text.contains("://")) {
         return Some(Before::Url);
+    }
+    if text.ends_with("/dev/tcp/") {
+        return Some(Before::Anything);
     }
     if text.ends_with(":-") {
         let url = text.contains("://") || host;
@@ -242,6 +258,8 @@ mod tests {
             ("psql -h db -c x", false, "psql -h ${db.host} -c x"),
             ("x --host=db --y", false, "x --host=${db.host} --y"),
             ("nc -z db 5432 && x", false, "nc -z ${db.host} ${db.port} && x"),
+            ("echo > /dev/tcp/db/5432 && x", false, "echo > /dev/tcp/${db.host}/${db.port} && x"),
+            ("echo > /dev/tcp/dbx/5432", false, "echo > /dev/tcp/dbx/5432"),
             ("nc -z minio 9001", false, "nc -z ${minio.host} ${minio.ports.console}"),
             ("the db 5433", false, "the db 5433"),
             ("postgres://u:p@db:${PORT}/x", false, "postgres://u:p@${db.host}:${PORT}/x"),

@@ -34,7 +34,8 @@ const REDIS: KnownImage = KnownImage {
     env: &[
         ("REDIS_PASSWORD", Password),
         ("ALLOW_EMPTY_PASSWORD", Nothing("no password is the recipe's default")),
-        ("REDIS_ARGS", Nothing("write its settings into `set`")),
+        ("REDIS_ARGS", Nothing("its options stand in `password` and `set`")),
+        ("REDIS_EXTRA_FLAGS", Nothing("its options stand in `password` and `set`")),
     ],
     program: &["redis-server", "redis-stack-server", "docker-entrypoint.sh"],
     settings: Settings::Redis,
@@ -42,7 +43,11 @@ const REDIS: KnownImage = KnownImage {
 };
 const VALKEY: KnownImage = KnownImage {
     recipe: "valkey",
-    env: &[("VALKEY_PASSWORD", Password), ("ALLOW_EMPTY_PASSWORD", Nothing("no password is the recipe's default"))],
+    env: &[
+        ("VALKEY_PASSWORD", Password),
+        ("ALLOW_EMPTY_PASSWORD", Nothing("no password is the recipe's default")),
+        ("VALKEY_EXTRA_FLAGS", Nothing("its options stand in `password` and `set`")),
+    ],
     program: &["valkey-server", "docker-entrypoint.sh"],
     data: &["/data", "/bitnami/valkey/data"],
     ..REDIS

@@ -41,7 +41,7 @@ pub(crate) fn import(
         secrets: BTreeSet::new(),
         secret_files: BTreeMap::new(),
     };
-    importer.read_env_files(around);
+    importer.read_env_files(around, &loaded.env_files);
     let services = importer.services(&first)?;
     let mut drafts: Vec<Draft> = services.iter().map(|(key, node)| importer.draft(key, node)).collect();
     importer.homeless_buckets(&mut drafts);
@@ -62,8 +62,14 @@ pub(crate) fn import(
 
 impl Importer<'_> {
     /// `.env` next to the procfile, and the env files that were named, feed placeholders, as in compose.
-    fn read_env_files(&mut self, around: &Surroundings) {
+    /// Those of included files come first, as the project's own win over them.
+    fn read_env_files(&mut self, around: &Surroundings, included: &[PathBuf]) {
         let own = self.root.join(".env");
+        for path in included.iter().filter(|path| **path != own) {
+            let Some(text) = (self.read)(path) else { continue };
+            self.values.read(&text);
+            self.env_files.push(self.shown(path));
+        }
         for path in std::iter::once(&own).chain(&around.env_files) {
             let Some(text) = (self.read)(path) else { continue };
             self.values.read(&text);

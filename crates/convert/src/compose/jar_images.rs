@@ -102,7 +102,7 @@ mod tests {
             ("FROM base\nCOPY src /x/\n", None),
         ];
         for (text, expected) in table {
-            let words = command(&dockerfile::parse(text, None)).map(|words| words.join(" "));
+            let words = command(&dockerfile::parse(text, None, &[])).map(|words| words.join(" "));
             assert_eq!(words.as_deref(), expected, "{text}");
         }
     }

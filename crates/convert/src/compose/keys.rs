@@ -385,11 +385,27 @@ fn hosts(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode) {
 fn build(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode, at: At, section: &mut Section) {
     build_steps::build(importer, draft, at, section);
     if let Some(args) = node.get("args") {
-        importer.report.not_mapped(
-            args.at,
-            draft.what("build.args"),
-            "arguments of the image's build: those that the program needs belong into `env`",
-        );
+        let what = draft.what("build.args");
+        let file = match &draft.kind {
+            NativeKind::Run { dockerfile, .. } => dockerfile.as_ref(),
+            NativeKind::Recipe { from, .. } => from.as_ref(),
+            _ => None,
+        };
+        let names = match &args.value {
+            YamlValue::Map(map) => map.iter().map(|(key, _)| key.name.clone()).collect::<Vec<_>>(),
+            _ => args.texts().iter().map(|(text, _)| text.split('=').next().unwrap_or_default().trim().to_owned()).collect(),
+        };
+        let is_read = |name: &String| file.is_some_and(|file| file.has_arg(name));
+        let (read, left): (Vec<String>, Vec<String>) = names.into_iter().partition(is_read);
+        if !read.is_empty() {
+            let text = format!("{}: filled in where its Dockerfile uses it", read.join(", "));
+            importer.report.mapped(args.at, what.clone(), text);
+        }
+        if !left.is_empty() {
+            let text =
+                format!("{}: arguments of the image's build: those that the program needs belong into `env`", left.join(", "));
+            importer.report.not_mapped(args.at, what, text);
+        }
     }
 }
 

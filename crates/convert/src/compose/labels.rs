@@ -45,6 +45,11 @@ pub(super) fn labels(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode
         importer.report.dropped(node.at, what, "nothing reads them");
         return;
     }
+    let gateway = importer.targets.iter().find(|target| target.recipe == Some("gateway") && target.present);
+    if let Some(gateway) = gateway.map(|target| target.name.clone()) {
+        importer.report.mapped(node.at, what, format!("{}: a route of `{gateway}`", rules.join(", ")));
+        return;
+    }
     let port = traefik_port(node).map(|port| format!(" → port {port}")).unwrap_or_default();
     let path = rules.iter().find_map(|rule| path_of(rule)).filter(|path| !path.is_empty());
     let route = path.map_or_else(|| "/".to_owned(), |path| format!("{path}/*"));

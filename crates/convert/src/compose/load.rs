@@ -18,6 +18,8 @@ pub(crate) struct Loaded {
     pub files: Vec<PathBuf>,
     /// Names of the files as shown.
     pub names: Vec<String>,
+    /// Env files of what is included, in their order.
+    pub env_files: Vec<PathBuf>,
 }
 
 /// More files than this are a mistake, or an attack; what includes itself is found by its depth.
@@ -35,18 +37,20 @@ struct Loader<'a> {
     names: Vec<String>,
     read_bytes: usize,
     extended: usize,
+    env_files: Vec<PathBuf>,
 }
 
 /// Loads and merges.
 pub(crate) fn load(paths: &[PathBuf], root: &Path, read: SourceReader<'_>) -> Result<Loaded, Failure> {
-    let mut loader = Loader { root, read, files: Vec::new(), names: Vec::new(), read_bytes: 0, extended: 0 };
+    let mut loader =
+        Loader { root, read, files: Vec::new(), names: Vec::new(), read_bytes: 0, extended: 0, env_files: Vec::new() };
     let mut tree = Map::new();
     for path in paths {
         let one = loader.file(path, None, 0)?;
         merge_file(&mut tree, one);
     }
     tree.retain(|(_, node)| node.merging != Merging::Reset);
-    Ok(Loaded { tree, files: loader.files, names: loader.names })
+    Ok(Loaded { tree, files: loader.files, names: loader.names, env_files: loader.env_files })
 }
 
 impl Loader<'_> {
@@ -128,6 +132,11 @@ impl Loader<'_> {
         };
         let mut tree = Map::new();
         if let Some(include) = get(&own, "include") {
+            for path in included_env_files(include, &folder) {
+                if !self.env_files.contains(&path) {
+                    self.env_files.push(path);
+                }
+            }
             for (path, at) in included(include) {
                 let more = self.file(&join(&folder, &path), Some(at), depth + 1)?;
                 merge_file(&mut tree, more);
@@ -187,8 +196,7 @@ impl Loader<'_> {
             ));
         }
         if let YamlValue::Map(map) = &mut base.value {
-            // Compose does not inherit what names other services.
-            map.retain(|(key, _)| !matches!(key.name.as_str(), "depends_on" | "links" | "volumes_from" | "extends" | "profiles"));
+            map.retain(|(key, _)| key.name != "extends");
         }
         let mut over = service;
         if let YamlValue::Map(map) = &mut over.value {
@@ -213,6 +221,26 @@ fn included(node: &YamlNode) -> Vec<(String, At)> {
         _ => found.extend(node.texts()),
     }
     found
+}
+
+/// The env files that an `include` reads its files with: those that it names, else the `.env` of the directory of its first file.
+fn included_env_files(node: &YamlNode, folder: &Path) -> Vec<PathBuf> {
+    let beside = |path: &str| join(folder, path).parent().map(|folder| folder.join(".env")).into_iter().collect::<Vec<_>>();
+    match &node.value {
+        YamlValue::List(list) => list.iter().flat_map(|item| included_env_files(item, folder)).collect(),
+        YamlValue::Map(map) => match get(map, "env_file") {
+            Some(files) => files.texts().iter().map(|(path, _)| join(folder, path)).collect(),
+            None => match get(map, "project_directory").and_then(YamlNode::scalar) {
+                Some(directory) => vec![join(folder, &directory).join(".env")],
+                None => get(map, "path")
+                    .map(YamlNode::texts)
+                    .unwrap_or_default()
+                    .first()
+                    .map_or_else(Vec::new, |(path, _)| beside(path)),
+            },
+        },
+        _ => node.scalar().map_or_else(Vec::new, |path| beside(&path)),
+    }
 }
 
 /// Joins and takes `.` and `..` apart, as no disk is looked at.

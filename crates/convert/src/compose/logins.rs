@@ -55,7 +55,8 @@ impl Importer<'_> {
         };
         let mut root_password = None;
         for (name, value, at, _) in variables {
-            if let Some(key) = name.strip_suffix("_FILE").and_then(|stem| known.env.iter().find(|(known, _)| *known == stem)) {
+            let stem = name.strip_suffix("__FILE").or_else(|| name.strip_suffix("_FILE"));
+            if let Some(key) = stem.and_then(|stem| known.env.iter().find(|(known, _)| *known == stem)) {
                 let what = draft.what(&format!("environment.{name}"));
                 used.insert(name.clone());
                 let file = value.unwrap_or_default();
@@ -64,11 +65,7 @@ impl Importer<'_> {
             }
             if name == "POSTGRES_INITDB_ARGS" && known.recipe == "postgres" {
                 used.insert(name.clone());
-                self.report.not_mapped(
-                    at,
-                    draft.what(&format!("environment.{name}")),
-                    format!("devrun gives initdb its own arguments: {}", value.unwrap_or_default()),
-                );
+                self.initdb_arguments(draft, &value.unwrap_or_default(), at, section);
                 continue;
             }
             if name == "POSTGRES_MULTIPLE_DATABASES" {
@@ -103,6 +100,9 @@ impl Importer<'_> {
                     }
                     image_variables::Meaning::Buckets => self.report.mapped(at, what, format!("a task {}-buckets", draft.name)),
                     image_variables::Meaning::Dropped(reason) => self.report.dropped(at, what, reason),
+                    image_variables::Meaning::Unknown if draft.command_reads(&name) => {
+                        self.report.dropped(at, what, "its value stands where the command names it");
+                    }
                     image_variables::Meaning::Unknown => self.report.not_mapped(
                         at,
                         what,
@@ -170,7 +170,11 @@ impl Importer<'_> {
                     continue;
                 }
                 Becomes::Nothing(reason) => {
-                    if matches!(*reason, "logins from this machine always need the password" | "devrun always sets a password") {
+                    let asks =
+                        matches!(*reason, "logins from this machine always need the password" | "devrun always sets a password");
+                    if asks && known.recipe == "mariadb" && self.has_root_password(draft) {
+                        self.report.dropped(at, what, "root has a password here as well");
+                    } else if asks {
                         self.report.not_mapped(
                             at,
                             what,
@@ -229,6 +233,55 @@ impl Importer<'_> {
         used
     }
 
+    /// Whether root of a MySQL or MariaDB is given a password.
+    fn has_root_password(&self, draft: &Draft) -> bool {
+        ["MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD"].iter().any(|name| {
+            let value = draft.variable(name).and_then(|text| self.values.fill(&text).or(Some(text)));
+            value.is_some_and(|value| !value.is_empty())
+        })
+    }
+
+    /// `POSTGRES_INITDB_ARGS` → `encoding`, `locale`.
+    fn initdb_arguments(&mut self, draft: &Draft, text: &str, at: At, section: &mut Section) {
+        let what = draft.what("environment.POSTGRES_INITDB_ARGS");
+        let filled = self.values.fill(text).unwrap_or_else(|| text.to_owned());
+        let words = shell_words::split(&filled).unwrap_or_default();
+        let mut rest = words.iter().peekable();
+        let mut left = Vec::new();
+        while let Some(word) = rest.next() {
+            let (option, value) = match word.split_once('=') {
+                Some((option, value)) => (option, Some(value.to_owned())),
+                None => (word.as_str(), None),
+            };
+            let mut value = || value.clone().or_else(|| rest.next_if(|word| !word.starts_with('-')).cloned());
+            let key = match option {
+                "-E" | "--encoding" => "encoding",
+                "--locale" => "locale",
+                "-A" | "--auth" | "--auth-host" | "--auth-local" => {
+                    let _method = value();
+                    self.report.dropped(
+                        at,
+                        what.clone(),
+                        format!("{option}: the recipe asks for the password, as the image does"),
+                    );
+                    continue;
+                }
+                _ => {
+                    left.push(word.clone());
+                    left.extend(value().filter(|_| !word.contains('=')));
+                    continue;
+                }
+            };
+            if let Some(value) = value() {
+                self.report.mapped(at, what.clone(), format!("{key} = {value:?}"));
+                section.set(key, Toml::text(value.replace('$', "$$")));
+            }
+        }
+        if !left.is_empty() {
+            self.report.not_mapped(at, what, format!("devrun gives initdb its own arguments: {} is left out", left.join(" ")));
+        }
+    }
+
     /// `NAME_FILE`: the value is in a file, which may be a secret of the compose file or a mount.
     fn value_from_file(
         &mut self,
@@ -254,6 +307,19 @@ impl Importer<'_> {
             },
         };
         let is_secret = matches!(becomes, Becomes::Password | Becomes::RootPassword);
+        if let (false, Some(variable)) = (is_secret, &variable) {
+            let key = match becomes {
+                Becomes::User => "user",
+                Becomes::Database => "database",
+                _ => "",
+            };
+            if !key.is_empty() {
+                let text = self.text(&format!("${{{variable}}}"), at, true);
+                self.report.mapped(at, what, format!("{key} = \"{text}\""));
+                section.set(key, Toml::text(text));
+                return;
+            }
+        }
         if !is_secret {
             // Names of users and databases are no secrets: they are read once, now.
             let text = path

@@ -50,6 +50,18 @@ pub(crate) fn bind_addresses(text: &str, binds: bool) -> Option<String> {
     while at < text.len() {
         let rest = &text[at..];
         let before = text[..at].chars().next_back();
+        // `:8080`, as Go's programs write it.
+        if is_port_alone(before, &text[..at], rest) {
+            out.push_str("127.0.0.1:");
+            at += 1;
+            continue;
+        }
+        // `http://+:5000`, as .NET writes it.
+        if rest.starts_with("+:") && text[..at].ends_with("://") {
+            out.push_str("127.0.0.1");
+            at += 1;
+            continue;
+        }
         let found = ["0.0.0.0", "[::]", "*"].into_iter().find(|address| rest.starts_with(address)).filter(|address| {
             let after = rest[address.len()..].chars().next();
             let starts = !before.is_some_and(|char| char.is_ascii_alphanumeric() || matches!(char, '.' | ']' | '*'));
@@ -95,6 +107,17 @@ pub(crate) fn bind_addresses(text: &str, binds: bool) -> Option<String> {
     (out != text).then_some(out)
 }
 
+/// Whether a port without a host stands here as a word of its own. A short number is a display of X (`:0`, `:99`).
+fn is_port_alone(before: Option<char>, head: &str, rest: &str) -> bool {
+    let Some(tail) = rest.strip_prefix(':') else { return false };
+    let digits = tail.find(|char: char| !char.is_ascii_digit()).unwrap_or(tail.len());
+    let is_port = (digits > 2 || &tail[..digits] == "80") && tail[..digits].parse::<u16>().is_ok_and(|port| port > 0);
+    is_port
+        && before.is_none_or(|char| matches!(char, ' ' | '=' | '"' | '\'' | '\t' | '\n'))
+        && tail[digits..].chars().next().is_none_or(|char| matches!(char, ' ' | '"' | '\'' | ';' | ',' | '\t' | '\n'))
+        && !head.ends_with("DISPLAY=")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +139,16 @@ mod tests {
             ("python3 -m http.server --bind 0.0.0.0 8001", false, Some("python3 -m http.server --bind 127.0.0.1 8001")),
             ("x --host :: --port 1", false, Some("x --host 127.0.0.1 --port 1")),
             ("--listen=*", false, Some("--listen=127.0.0.1")),
+            (":8080", false, Some("127.0.0.1:8080")),
+            (":80", false, Some("127.0.0.1:80")),
+            ("serve --addr=:8080 -v", false, Some("serve --addr=127.0.0.1:8080 -v")),
+            ("sh -c 'app :9000'", false, Some("sh -c 'app 127.0.0.1:9000'")),
+            ("http://+:5000;https://*:5001", false, Some("http://127.0.0.1:5000;https://127.0.0.1:5001")),
+            (":99", false, None),
+            ("DISPLAY=:1000 x", false, None),
+            ("a:8080", false, None),
+            (":8080/x", false, None),
+            (":123456", false, None),
             ("10.0.0.0", true, None),
             ("0.0.0.0/0", true, None),
             ("10.0.0.0.0", true, None),

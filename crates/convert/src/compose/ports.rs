@@ -62,10 +62,10 @@ impl Importer<'_> {
                 self.report.dropped(*at, draft.what("ports"), "a task has no port");
                 continue;
             }
-            let value = self.claim(draft, *at, &wanted);
+            let value = if is_privileged(port) { Toml::text("auto") } else { self.claim(draft, *at, &wanted) };
             let line = value.line();
             if index == 0 {
-                if wanted == port.container || value.line() == port.container {
+                if !is_privileged(port) && (wanted == port.container || value.line() == port.container) {
                     self.report.mapped(*at, draft.what("ports"), format!("port = {line}"));
                 } else {
                     self.report.mapped(
@@ -135,16 +135,20 @@ impl Importer<'_> {
     }
 
     /// Whether the program listens on another port here than in its container.
-    fn is_moved(&self, draft: &Draft, port: &PortMapping) -> bool {
+    pub(super) fn is_moved(&self, draft: &Draft, port: &PortMapping) -> bool {
         let Some(host) = port.host.as_deref() else {
             // Not published: it keeps its number, unless somebody has that already.
-            return port
-                .container
-                .parse()
-                .is_ok_and(|number: u16| self.taken.get(&number).is_some_and(|other| *other != draft.name));
+            return port.container.parse().is_ok_and(|number: u16| {
+                is_privileged(port) || self.taken.get(&number).is_some_and(|other| *other != draft.name)
+            });
         };
         host != port.container
     }
+}
+
+/// Whether an ordinary user cannot open the port, and no number of this machine was asked for.
+fn is_privileged(port: &PortMapping) -> bool {
+    port.host.is_none() && port.container.parse::<u16>().is_ok_and(|number| (1..1024).contains(&number))
 }
 
 /// `8000-8010`.
@@ -155,7 +159,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 }
 
 /// Replaces a port's number where it is one: a whole word, or behind `:` or `=`; never that of another host.
-fn replace_port(text: &str, number: u16, with: &str) -> String {
+pub(super) fn replace_port(text: &str, number: u16, with: &str) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -168,6 +172,7 @@ fn replace_port(text: &str, number: u16, with: &str) -> String {
             .is_none_or(|char| matches!(char, ' ' | '/' | '"' | '\'' | ';' | ')' | '\n' | '?' | ',' | '|' | '&'));
         let own = match head.chars().next_back() {
             None | Some(' ' | '=' | '"' | '\'') => true,
+            Some('/') => ["localhost", "127.0.0.1", "0.0.0.0"].iter().any(|host| head.ends_with(&format!("/dev/tcp/{host}/"))),
             Some(':') => {
                 let host: String = head[..head.len() - 1]
                     .chars()
@@ -212,6 +217,8 @@ mod tests {
             ("8080x", "8080x"),
             ("python3 -m http.server 8080", "python3 -m http.server P"),
             ("redis://cache:8080/0", "redis://cache:8080/0"),
+            ("exec 3<>/dev/tcp/127.0.0.1/8080; x", "exec 3<>/dev/tcp/127.0.0.1/P; x"),
+            ("/srv/8080", "/srv/8080"),
         ];
         for (text, expected) in table {
             assert_eq!(replace_port(text, 8080, "P"), expected, "{text}");

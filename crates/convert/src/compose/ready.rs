@@ -64,7 +64,7 @@ impl Importer<'_> {
                 Vec::new()
             }
             // What the container's shell would have filled in is a placeholder here.
-            Some(Test::Http(url)) => match healthcheck_test::local(&url.replace("$$", "$")) {
+            Some(Test::Http(url)) => match healthcheck_test::local(&draft.with_variables(&url).replace("$$", "$")) {
                 Some((port, path)) => {
                     let value = self.own_http(draft, main, port, &path);
                     let value = self.text(&value, node.at, false);
@@ -72,7 +72,8 @@ impl Importer<'_> {
                     vec![("http".to_owned(), Toml::text(value))]
                 }
                 None => {
-                    let text = self.value(draft, "URL", &url.replace("$$", "$"), node.at, false);
+                    let text = self.value(draft, "URL", &draft.with_variables(&url).replace("$$", "$"), node.at, false);
+                    let text = self.own_ports(draft, &text);
                     self.report.mapped(node.at, what.clone(), format!("ready.http = \"{text}\""));
                     vec![("http".to_owned(), Toml::text(text))]
                 }

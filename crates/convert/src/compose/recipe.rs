@@ -73,9 +73,15 @@ impl Importer<'_> {
         if known.recipe == "rabbitmq" {
             self.rabbitmq_management(draft, section);
         }
-        let words: Vec<String> =
+        let mut words: Vec<String> =
             ["entrypoint", "command"].iter().filter_map(|key| draft.get(key).and_then(syntax::words)).flatten().collect();
-        if words.is_empty() && known.settings != Settings::Mariadb {
+        if known.settings == Settings::Redis {
+            let more = ["REDIS_ARGS", "REDIS_EXTRA_FLAGS", "VALKEY_EXTRA_FLAGS"].iter().filter_map(|name| draft.variable(name));
+            words.extend(more.flat_map(|text| shell_words::split(&text).unwrap_or_default()));
+        }
+        // These two have files of options as well.
+        let has_files = matches!(known.settings, Settings::Mariadb | Settings::Postgres);
+        if words.is_empty() && !has_files {
             return;
         }
         let at = draft.get("command").or(draft.get("entrypoint")).map_or(draft.key.at, |node| node.at);
@@ -84,16 +90,21 @@ impl Importer<'_> {
         }
         if words.len() == 1 && known.program.contains(&words[0].as_str()) {
             self.report.dropped(at, draft.what("command"), "the recipe gives its own command");
-            return;
+            if !has_files {
+                return;
+            }
+            words.clear();
         }
         let words = if known.recipe == "nats" { self.nats_words(draft, words, at, section) } else { words };
-        if words.is_empty() {
+        if words.is_empty() && !has_files {
             return;
         }
         match known.settings {
             Settings::Postgres => self.postgres_words(draft, &words, at, section),
             Settings::Mariadb => self.mariadb_options(draft, &words, at, section),
             Settings::Redis => self.redis_words(draft, known, &words, at, section),
+            // Its routes say what they said.
+            Settings::None if known.recipe == "gateway" => {}
             Settings::None => {
                 let what = draft.what("command");
                 let own = [
@@ -150,7 +161,7 @@ impl Importer<'_> {
                 continue;
             }
             let is_main = number.is_some_and(|number| known.main.contains(&number) || listeners.contains(&number));
-            if is_main && section.has("port") && !listeners.is_empty() {
+            if is_main && section.has("port") && known.recipe == "kafka" {
                 self.report.not_mapped(
                     *at,
                     draft.what("ports"),
@@ -251,6 +262,11 @@ impl Importer<'_> {
                     }
                     continue;
                 }
+                // `port` says it.
+                "-p" | "--port" => {
+                    rest.next_if(|word| !word.starts_with('-'));
+                    continue;
+                }
                 other => other.strip_prefix("--").or_else(|| other.strip_prefix("-c")),
             };
             match pair.and_then(|pair| pair.split_once('=')) {
@@ -267,7 +283,11 @@ impl Importer<'_> {
                             | "log_directory"
                     ) =>
                 {
-                    left.push(pair.unwrap_or_default().to_owned());
+                    // The file that it names is read below.
+                    let is_read = name.trim() == "config_file" && !self.postgres_files(draft).is_empty();
+                    if !is_read && name.trim() != "port" {
+                        left.push(pair.unwrap_or_default().to_owned());
+                    }
                 }
                 Some((name, value)) => {
                     let value = self.text(value.trim(), at, true);
@@ -279,6 +299,7 @@ impl Importer<'_> {
         if set.len() > before {
             self.report.mapped(at, what.clone(), format!("set = {}", shorten(&Toml::Table(set.clone()).line())));
         }
+        self.postgres_file_lines(draft, set);
         if !left.is_empty() {
             self.report.not_mapped(
                 at,
@@ -344,15 +365,16 @@ impl Importer<'_> {
             while let Some(value) = rest.next_if(|word| !word.starts_with("--")) {
                 values.push(value.clone());
             }
-            let value = values.join(" ").trim_matches(['"', '\'']).to_owned();
+            let value = draft.with_variables(values.join(" ").trim_matches(['"', '\'']));
             let value = self.text(&value.replace("$$", "$"), at, true);
             match name {
                 "requirepass" => {
                     self.report.mapped(at, what.clone(), "--requirepass → password");
                     section.set("password", Toml::text(value));
                 }
-                "port" | "bind" | "dir" | "logfile" | "daemonize" | "protected-mode" | "loadmodule" | "masterauth"
-                | "replicaof" | "slaveof" => {
+                "port" => self.report.dropped(at, what.clone(), "--port: `port` says it"),
+                "bind" | "dir" | "logfile" | "daemonize" | "protected-mode" | "loadmodule" | "masterauth" | "replicaof"
+                | "slaveof" => {
                     self.report.not_mapped(at, what.clone(), format!("--{name} is left out: the recipe decides it itself"));
                 }
                 name => set.push((name.to_owned(), Toml::text(value))),
@@ -427,6 +449,7 @@ impl Importer<'_> {
             return true;
         }
         let read = (known.recipe == "mariadb" && (target.starts_with("/etc/mysql") || target.ends_with("my.cnf")))
+            || (known.recipe == "postgres" && self.postgres_files(draft).iter().any(|(known, ..)| known == target))
             || (matches!(known.recipe, "redis" | "valkey")
                 && target.contains("redis")
                 && section.has("set") | section.has("password")

@@ -2,7 +2,7 @@
 
 use super::super::yaml::{YamlNode, YamlValue};
 use super::config_files::MANAGEMENT;
-use super::draft::{Draft, NativeKind, port_name, variable};
+use super::draft::{ContainerCommand, Draft, NativeKind, port_name, variable};
 use super::hostnames::Target;
 use super::importer::Importer;
 use super::labels;
@@ -31,11 +31,14 @@ impl Importer<'_> {
         }
         // Names of images and of containers look like addresses and are none.
         let no_address = ["image", "build", "container_name", "labels", "hostname", "volumes", "networks"];
-        let texts: Vec<String> = drafts
+        let mut texts: Vec<String> = drafts
             .iter()
             .flat_map(|draft| draft.map().iter().filter(|(key, _)| !no_address.contains(&key.name.as_str())))
             .flat_map(|(_, node)| texts(node))
             .collect();
+        for draft in drafts.iter() {
+            texts.extend(self.texts_of_files(draft));
+        }
         for draft in drafts.iter_mut() {
             if !draft.ports.is_empty() || draft.task || !matches!(draft.kind, NativeKind::Run { .. }) {
                 continue;
@@ -44,10 +47,7 @@ impl Importer<'_> {
             let exposed = draft.get("expose").map(YamlNode::texts).unwrap_or_default();
             let asked = texts.iter().find_map(|text| asked_for(text, &draft.key.name));
             let said = draft.get("environment").and_then(|node| variable(node, "PORT")).and_then(|text| text.parse::<u16>().ok());
-            let file = match &draft.kind {
-                NativeKind::Run { dockerfile: Some(file), .. } => file.expose.first().copied(),
-                _ => None,
-            };
+            let file = port_of_image(draft);
             let first = exposed.first().and_then(|(port, _)| port.split('/').next()?.parse::<u16>().ok());
             let routed =
                 draft.get("labels").and_then(labels::traefik_port).and_then(|port| self.values.fill(&port)?.parse::<u16>().ok());
@@ -142,6 +142,13 @@ pub(super) fn is_open(draft: &Draft) -> bool {
     };
     match known.recipe {
         "postgres" => draft.variable("POSTGRES_HOST_AUTH_METHOD").as_deref() == Some("trust"),
+        "mariadb"
+            if ["MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD"]
+                .iter()
+                .any(|name| draft.variable(name).is_some_and(|value| !value.is_empty())) =>
+        {
+            false
+        }
         "mariadb" => [
             "MYSQL_ALLOW_EMPTY_PASSWORD",
             "MARIADB_ALLOW_EMPTY_PASSWORD",
@@ -152,6 +159,23 @@ pub(super) fn is_open(draft: &Draft) -> bool {
         .any(|name| truth(name)),
         _ => false,
     }
+}
+
+/// The port that the image exposes. It is that of the image's own command: a service that gives another one, such as a worker of
+/// the same image, listens there only where its command or its health check says so.
+fn port_of_image(draft: &Draft) -> Option<u16> {
+    let NativeKind::Run { command, dockerfile: Some(file) } = &draft.kind else { return None };
+    let port = *file.expose.first()?;
+    let digits = port.to_string();
+    let names = |text: &str| text.split(|char: char| !char.is_ascii_digit()).any(|number| number == digits);
+    let is_said = match command {
+        ContainerCommand::Foreign(_) => true,
+        ContainerCommand::Words(words) => {
+            words.iter().any(|word| names(word))
+                || draft.get("healthcheck").is_some_and(|node| texts(node).iter().any(|text| names(text)))
+        }
+    };
+    is_said.then_some(port)
 }
 
 /// All the texts of a tree.
