@@ -187,6 +187,10 @@ pub fn delete(project: &Project, doomed: &[Doomed]) -> Result<(), Failure> {
                 let _not_there = fs::remove_file(ignores_itself);
             }
             let _more_in_it = fs::remove_dir(parent);
+            // `secrets/` of `secrets/infra`, which was made with it.
+            if let Some(outer) = parent.parent().filter(|outer| *outer != project.root && outer.starts_with(&project.root)) {
+                let _more_in_it = fs::remove_dir(outer);
+            }
         }
     }
     say(format!("{} deleted", ByteSize(doomed.iter().map(|one| one.bytes).sum())));

@@ -341,7 +341,13 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         base_port: procfile_port::base_port(project)?,
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
-    let failed = |report: devrun_config::Report| procfile_errors::show(&report, color);
+    let failed = |report: devrun_config::Report| {
+        let failure = procfile_errors::show(&report, color);
+        if is_running(&project.places).unwrap_or(false) {
+            say("note: the stack keeps running as it was started; fix the errors above, then run this command again");
+        }
+        failure
+    };
     let env_file_flag = globals.env_file.as_ref().map(|file| absolute(&cwd, file));
     let document = match devrun_config::examine(&sources, &options, &book) {
         (Some(document), report) if !report.has_errors() => document,

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use devrun_logs::visible_text::visible;
+use devrun_logs::{LogLine, LogQuery, read};
 use devrun_model::feed::Status;
 use devrun_model::mask::Masker;
 use devrun_model::why::{Explanation, WhyFacts, explain};
-use devrun_model::{Failure, Plan, ServiceId, StateChange};
+use devrun_model::{Failure, Health, Kind, Plan, ServiceId, ServiceStatus, State, StateChange};
 use devrun_runtime::engine::state_files::events_path;
 
 use crate::app::growing_file::GrowingFile;
@@ -91,6 +93,15 @@ impl Observer {
     /// # Errors
     /// `Config` when there is none of that name.
     pub async fn explain(&self, name: &str) -> Result<Explanation, Failure> {
+        Ok(self.explain_with_log(name, 0).await?.0)
+    }
+
+    /// Why a service is in its state, and the last lines of the log of the service that has failed: its own, or that of the root
+    /// of what it waits for.
+    ///
+    /// # Errors
+    /// As [`Observer::explain`].
+    pub async fn explain_with_log(&self, name: &str, count: usize) -> Result<(Explanation, Vec<LastLines>), Failure> {
         let status = self.status().await?;
         let plan = self.plan();
         let masker = plan.as_ref().map_or_else(Masker::default, |plan| Masker::new(plan, false));
@@ -110,7 +121,43 @@ impl Observer {
             events: &events,
             last_answers: &last_answers,
         };
-        explain(name, &facts)
-            .ok_or_else(|| unknown_service(name, "there are", status.snapshot.services.iter().map(|one| one.service.as_str())))
+        let found = explain(name, &facts)
+            .ok_or_else(|| unknown_service(name, "there are", status.snapshot.services.iter().map(|one| one.service.as_str())))?;
+        let root = found.causes.last().map_or(found.name.as_str(), |cause| cause.service.as_str());
+        let failed = status.snapshot.services.iter().find(|one| one.name == root && has_failed(one));
+        let lines = failed.and_then(|one| self.last_lines(&one.name, count, &masker)).into_iter().collect();
+        Ok((found, lines))
+    }
+
+    /// None where the log cannot be read: it says so itself.
+    fn last_lines(&self, name: &str, count: usize, masker: &Masker) -> Option<LastLines> {
+        let query = LogQuery { tail: Some(count), ..LogQuery::default() };
+        let lines = read::lines(&self.project.places.logs(), &ServiceId::parse(name).ok()?, &query).ok()?;
+        let text = |line: LogLine| masker.text(&visible(&line.bytes)).chars().take(LINE_LENGTH).collect::<String>();
+        let lines: Vec<String> = lines.map_while(Result::ok).map(text).collect();
+        (!lines.is_empty()).then(|| LastLines { service: name.to_owned(), lines })
+    }
+}
+
+/// What a service wrote last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastLines {
+    /// `api`, or `worker.2`.
+    pub service: String,
+    /// Secrets masked.
+    pub lines: Vec<String>,
+}
+
+/// Characters of a line of a log that are shown.
+const LINE_LENGTH: usize = 300;
+
+/// Whether its log says why: a process of it has ended, or lives and is not well.
+fn has_failed(status: &ServiceStatus) -> bool {
+    let has_ended = status.exit_code.is_some() || status.signal.is_some();
+    match status.state {
+        State::Failed | State::BackingOff => has_ended,
+        State::Starting => status.kind == Kind::Service,
+        State::Running => status.health == Health::Unhealthy,
+        _ => false,
     }
 }

@@ -14,6 +14,7 @@ use devrun_runtime::ports::{self, CHOOSE_FREE_PORTS, PortConflict, PortHolder};
 use devrun_runtime::runtime_dir;
 
 use crate::app::project;
+use crate::app::runtime::waiting_runtime;
 use crate::app::start_scope;
 
 /// How long another stack may take to say which ports are its own.
@@ -108,23 +109,30 @@ async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet
     if held.is_empty() {
         return Ok(());
     }
-    let (mut reasons, mut downs, mut kills) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let is_only = held.len() == 1;
+    let mut reasons = Vec::new();
+    let mut help = advice.to_owned();
     for (spec, port, mut holder) in held {
         let owner = stacks.iter().find(|stack| stack.holds(port, &holder));
-        if let Some(stack) = owner {
-            holder.project = None;
-            reasons.push(format!("{}: port {port} is held by {holder} of {}", spec.id, stack.name));
-            downs.insert(stack.down.clone());
-        } else {
-            reasons.push(format!("{}: port {port} is held by {holder}", spec.id));
-            if let Some(pid) = holder.pid.filter(|_| holder.project.is_none()) {
-                kills.insert(format!("kill {pid}"));
+        let (reason, stop) = match owner {
+            Some(stack) => {
+                holder.project = None;
+                (format!("{}: port {port} is held by {holder} of {}", spec.id, stack.name), Some(stack.down.clone()))
             }
+            None => {
+                let kill = holder.pid.filter(|_| holder.project.is_none()).map(|pid| format!("kill {pid}"));
+                (format!("{}: port {port} is held by {holder}", spec.id), kill)
+            }
+        };
+        reasons.push(reason);
+        match stop {
+            Some(stop) if is_only => help.push_str(&format!("; or stop what holds it: {stop}")),
+            // Each below the port that it is about.
+            Some(stop) => reasons.push(format!("  to stop what holds it: {stop}")),
+            None => {}
         }
     }
-    let stops: Vec<String> = downs.into_iter().chain(kills).collect();
-    let help = if stops.is_empty() { String::new() } else { format!("; or stop what holds it: {}", stops.join("; ")) };
-    Err(Failure::new(FailureKind::PortTaken, reasons.join("\n")).help(format!("{advice}{help}")))
+    Err(Failure::new(FailureKind::PortTaken, reasons.join("\n")).help(help))
 }
 
 /// Why a server of ours cannot listen: who holds its port, where one does.
@@ -166,6 +174,19 @@ pub async fn name_projects(holders: &mut [(u16, PortHolder)]) {
     for (port, holder) in holders.iter_mut().filter(|(_, holder)| is_unnamed(holder)) {
         holder.project = stacks.iter().find(|stack| stack.holds(*port, holder)).map(|stack| stack.project.clone());
     }
+}
+
+/// Who holds a port, for a note: where it is another stack, with its project and directory. Asked on a thread of its own, as the caller
+/// may run tasks already.
+#[must_use]
+pub fn holder_in_words(port: u16, holder: &PortHolder) -> String {
+    let asked = holder.clone();
+    let named = std::thread::Builder::new().spawn(move || {
+        let stacks = waiting_runtime().ok()?.block_on(stacks());
+        let stack = stacks.iter().find(|stack| stack.holds(port, &asked))?;
+        Some(format!("{} of {}", PortHolder { project: None, ..asked }, stack.name))
+    });
+    named.ok().and_then(|thread| thread.join().ok()?).unwrap_or_else(|| holder.to_string())
 }
 
 /// Another stack of this user.

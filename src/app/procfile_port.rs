@@ -25,6 +25,12 @@ pub fn base_port(project: &Project) -> Result<Option<u16>, Failure> {
     Ok(of_foreman.or(of_dotenv).or_else(|| project.env.get("PORT").and_then(|text| number(text))))
 }
 
+/// The file of another tool that `devrun import` reads and devrun itself does not.
+#[must_use]
+pub fn importable(folder: &std::path::Path) -> Option<&'static str> {
+    ["process-compose.yaml", "process-compose.yml"].into_iter().find(|name| folder.join(name).is_file())
+}
+
 /// Why no project is found in a directory. A Procfile of another name must be named: nobody knows which of them is meant.
 #[must_use]
 pub fn no_procfile(folder: &std::path::Path) -> Failure {
@@ -36,9 +42,7 @@ pub fn no_procfile(folder: &std::path::Path) -> Failure {
     match other {
         Some(other) => failure.help(format!("name the one that is here: devrun -f {other} …")),
         None => {
-            let convertible =
-                ["process-compose.yaml", "process-compose.yml"].into_iter().find(|name| folder.join(name).is_file());
-            let make = match convertible {
+            let make = match importable(folder) {
                 Some(name) => format!("devrun import {name} writes one"),
                 None => "devrun init writes one from what is here, devrun import FILE from a compose file".to_owned(),
             };

@@ -10,6 +10,7 @@ use devrun_runtime::ports::{self, PortConflict, PortHolder, PortReservations};
 use devrun_runtime::runtime_dir;
 
 use crate::app::connect;
+use crate::app::port_conflicts;
 use crate::app::project::{Project, is_running};
 use crate::app::runtime::waiting_runtime;
 
@@ -170,9 +171,10 @@ pub fn choose(
                 let port = ports::free_port(&seed, &id, &want.name, &taken, reserved(project)?)
                     .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for {key}: {error}")))?;
                 if let PortPreference::Usual(usual) = want.preference {
-                    let holder = ports::check_free("127.0.0.1", usual)
-                        .err()
-                        .map_or_else(|| " is set aside for another stack".to_owned(), |holder| format!(" is held by {holder}"));
+                    let holder = ports::check_free("127.0.0.1", usual).err().map_or_else(
+                        || " is set aside for another stack".to_owned(),
+                        |holder| format!(" is held by {}", port_conflicts::holder_in_words(usual, &holder)),
+                    );
                     notes.push(format!("{key}: port {usual}{holder}; using {port}"));
                 }
                 Some(port)

@@ -1,5 +1,5 @@
-//! Why services are stopped and started again, as lines among those of their logs: `logs` reads files only, and a log holds
-//! what the service wrote. Of the past, only restarts by `watch` are shown: all others leave a last line of their own.
+//! Why services are stopped, have exited and are started again, as lines among those of their logs: `logs` reads files only, and a
+//! log holds what the service wrote. Of the past, only exits and restarts by `watch` are shown: other stops were asked for.
 
 use std::collections::VecDeque;
 
@@ -31,9 +31,9 @@ impl RestartReasons {
     }
 }
 
-/// Restarts by `watch` that are over, oldest first.
+/// Exits and restarts by `watch` that are over, oldest first.
 #[must_use]
-pub fn file_restarts(places: &Paths, ids: &[ServiceId], query: &LogQuery) -> VecDeque<LogLine> {
+pub fn past_reasons(places: &Paths, ids: &[ServiceId], query: &LogQuery) -> VecDeque<LogLine> {
     if query.previous || query.tail == Some(0) {
         return VecDeque::new();
     }
@@ -42,7 +42,8 @@ pub fn file_restarts(places: &Paths, ids: &[ServiceId], query: &LogQuery) -> Vec
     let is_asked = |line: &LogLine| {
         query.since.is_none_or(|since| line.micros >= since) && query.until.is_none_or(|until| line.micros <= until)
     };
-    changes.filter(is_file_restart).filter_map(|change| line(&change, ids)).filter(is_asked).collect()
+    let is_shown = |change: &StateChange| is_file_restart(change) || change.own_exit().is_some();
+    changes.filter(is_shown).filter_map(|change| line(&change, ids)).filter(is_asked).collect()
 }
 
 fn line(change: &StateChange, followed: &[ServiceId]) -> Option<LogLine> {
@@ -53,11 +54,15 @@ fn line(change: &StateChange, followed: &[ServiceId]) -> Option<LogLine> {
     Some(LogLine { id: id.clone(), stream: LogStream::Devrun, micros, bytes: text.into_bytes(), ended: true })
 }
 
-/// `restarts: api/app.py changed`; nothing where the service is only stopped.
+/// `stopping: api/app.py changed`, `exited with 9; restarts in 0.3s`; nothing where the service is only stopped.
 fn text(change: &StateChange) -> Option<String> {
+    if let Some(exit) = change.own_exit() {
+        return Some(exit);
+    }
     let reason = change.reason.as_ref().filter(|reason| !reason.is_empty())?;
     match (change.from, change.to) {
         (from, State::Stopping) if from.is_live() && from != State::Stopping => Some(format!("stopping: {reason}")),
+        _ if change.follows_exit() => None,
         (_, State::BackingOff) => Some(format!("restarts: {reason}")),
         (_, State::Failed) => Some(format!("failed: {reason}")),
         _ => None,
@@ -86,10 +91,15 @@ mod tests {
         };
         let said = |from, to, reason| text(&change(from, to, reason));
         assert_eq!(said(State::Running, State::Stopping, "app.py changed").as_deref(), Some("stopping: app.py changed"));
-        assert_eq!(said(State::Stopping, State::BackingOff, "exit 1").as_deref(), Some("restarts: exit 1"));
+        assert_eq!(said(State::Stopping, State::BackingOff, "503").as_deref(), Some("restarts: 503"));
+        assert_eq!(
+            said(State::Running, State::Stopping, "exit 1; restarts at once").as_deref(),
+            Some("exited with 1; restarts at once")
+        );
+        assert_eq!(said(State::Stopping, State::Failed, "exit 1"), None, "it was said that it exited");
         assert_eq!(said(State::Waiting, State::Starting, "x"), None);
         let ids = [ServiceId::parse("api").unwrap()];
-        let line = line(&change(State::Stopping, State::Failed, "exit 1"), &ids).unwrap();
+        let line = line(&change(State::Stopping, State::Failed, "503"), &ids).unwrap();
         assert_eq!((line.stream, line.micros), (LogStream::Devrun, 1_795_838_214_016_342));
     }
 }

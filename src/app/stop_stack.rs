@@ -67,7 +67,10 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
                 Released::Interrupted(code) => return Ok(code),
             };
             if !matches!(term.progress, Progress::Quiet | Progress::Json) {
-                say(summary::stops(&stops).trim_end());
+                let table = summary::stops(&stops);
+                if !table.is_empty() {
+                    say(table.trim_end());
+                }
             }
             if let Some(outcome) = &last {
                 let survived = outcome.failures.iter().find(|failed| failed.failure.kind == FailureKind::Survivors);

@@ -90,7 +90,9 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  devrun logs -f\n  devrun logs -n 50 api worker\n  devrun logs --since 10m --grep error")]
     Logs(crate::cli::show::logs::LogsArgs),
     /// Attach to a service's terminal (`tty = true`; detach with Ctrl-])
-    #[command(after_help = "Example:\n  devrun attach console        Ctrl-] detaches; the service keeps running")]
+    #[command(
+        after_help = "Where the input is not a terminal, its end does not detach: the output is shown until the service ends.\n\nExample:\n  devrun attach console        Ctrl-] detaches; the service keeps running"
+    )]
     Attach(crate::cli::service::attach::AttachArgs),
     /// Show state changes; works without a running stack
     #[command(after_help = "Examples:\n  devrun events -f\n  devrun events --json --since 10m")]

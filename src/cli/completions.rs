@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::ui::term::Term;
 use devrun_model::Failure;
+use devrun_runtime::engine::state_files;
 
 use crate::app::load::{self, Wanted};
 use crate::app::readonly;
@@ -29,10 +30,17 @@ pub fn run(args: &CompletionsArgs, _term: Term) -> Result<i32, Failure> {
 /// `devrun __services`: one name a line.
 ///
 /// # Errors
-/// `Config` where there is no procfile, or one with errors; the shell shows neither.
+/// `Config` where there is no procfile, or one with errors and nothing was started; the shell shows neither.
 pub fn services(globals: &Globals) -> Result<i32, Failure> {
-    let plan = load::plan(globals, &load::project(globals)?, &Wanted::look())?;
-    let names: BTreeSet<&str> = plan.services.values().map(|spec| spec.service.as_str()).collect();
+    let planned = load::project(globals).and_then(|project| load::plan(globals, &project, &Wanted::look()));
+    let names: BTreeSet<String> = match planned {
+        Ok(plan) => plan.services.values().map(|spec| spec.service.to_string()).collect(),
+        // What runs, or ran last, is what was started.
+        Err(failure) => {
+            let last = load::project_by_state(globals).ok().and_then(|project| state_files::last_snapshot(&project.places));
+            last.ok_or(failure)?.services.into_iter().map(|status| status.service).collect()
+        }
+    };
     Ok(readonly::text(&names.into_iter().map(|name| format!("{name}\n")).collect::<String>()))
 }
 
@@ -52,7 +60,7 @@ fn script(shell: Shell) -> String {
 /// The commands that take names of services, with their aliases.
 fn commands_with_services() -> Vec<String> {
     let takes_services = |command: &&clap::Command| {
-        let is_service = |name: &clap::builder::Str| name == "SERVICE";
+        let is_service = |name: &clap::builder::Str| ["SERVICE", "TARGET", "S=N"].contains(&name.as_str());
         command.get_positionals().any(|argument| argument.get_value_names().is_some_and(|names| names.iter().any(is_service)))
     };
     let mut command = Cli::command();
@@ -72,6 +80,7 @@ fn bash(commands: &[String]) -> String {
     [[ $cur == -* ]] && return
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
         case "$word" in
+            --) return ;;
             {})
                 COMPREPLY+=($(compgen -W "$({NAMES})" -- "$cur"))
                 return
@@ -89,10 +98,12 @@ fn fish(commands: &[String]) -> String {
     format!("complete -c devrun -n \"__fish_seen_subcommand_from {}\" -f -a \"({NAMES})\"\n", commands.join(" "))
 }
 
-/// clap names the argument's id before its help: `service` or `services`.
+/// clap names the argument's id before its help: `service`, `services` or `targets`.
 fn zsh(text: &str) -> String {
     let lines = text.lines().map(|line| {
-        let is_service = ["::services -- ", "::service -- ", ":service -- ", ":services -- "].iter().any(|id| line.contains(id));
+        let is_service = ["::services -- ", "::service -- ", ":service -- ", ":services -- ", "::targets -- "]
+            .iter()
+            .any(|id| line.contains(id));
         if is_service { line.replace(":_default'", ":_devrun_services'") } else { line.to_owned() }
     });
     let body: Vec<String> = lines.collect();
@@ -111,7 +122,9 @@ mod tests {
     #[test]
     fn commands_that_take_services_complete_them() {
         let commands = commands_with_services();
-        for name in ["up", "logs", "restart", "exec", "stop", "ps", "status", "inspect"] {
+        for name in [
+            "up", "logs", "restart", "exec", "stop", "ps", "status", "inspect", "wait", "start", "attach", "why", "scale", "kill",
+        ] {
             assert!(commands.iter().any(|command| command == name), "{name}: {commands:?}");
         }
         assert!(!commands.iter().any(|command| command == "down"));

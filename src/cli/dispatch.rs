@@ -193,7 +193,11 @@ fn report_failure(failure: &Failure, term: Term) -> i32 {
     // It may quote an address with a login.
     let reason = Masker::default().text(&failure.reason);
     if !failure.is_shown {
-        say(format!("{} {}", crate::ui::term::paint(term.err_color, "31;1", "error:"), crate::ui::term::safe(&reason)));
+        let mut lines = reason.lines().map(crate::ui::term::safe);
+        let first = lines.next().unwrap_or_default();
+        say(format!("{} {first}", crate::ui::term::paint(term.err_color, "31;1", "error:")));
+        // Such as one port each.
+        lines.for_each(say);
         if let Some(help) = &failure.help {
             say(format!("{} {}", crate::ui::term::paint(term.err_color, "36", "help:"), crate::ui::term::safe(help)));
         }

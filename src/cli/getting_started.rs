@@ -8,6 +8,7 @@ use devrun_model::{Failure, FailureKind};
 
 use super::args::Cli;
 use crate::app::load;
+use crate::app::procfile_port;
 use crate::ui::term::data;
 
 /// What the directory holds.
@@ -17,7 +18,9 @@ enum Present<'a> {
     Procfile(&'a str),
     /// A compose file or another file that devrun can run as it is.
     Convertible(&'a str),
-    /// Neither.
+    /// The file of another tool, which must be converted first.
+    Importable(&'a str),
+    /// None of them.
     Nothing,
 }
 
@@ -34,7 +37,11 @@ pub(super) fn run() -> Result<i32, Failure> {
     let file = match load::find_procfile(&globals)? {
         Some(file) => file,
         None => {
-            print(Present::Nothing);
+            let directory = globals.project_directory.as_deref().unwrap_or(Path::new("."));
+            match procfile_port::importable(directory) {
+                Some(name) => print(Present::Importable(name)),
+                None => print(Present::Nothing),
+            }
             return Ok(exit::DONE);
         }
     };
@@ -51,7 +58,7 @@ fn print(present: Present<'_>) {
 
 fn text(present: Present<'_>) -> String {
     let import = match present {
-        Present::Convertible(name) => format!("devrun import {name}"),
+        Present::Convertible(name) | Present::Importable(name) => format!("devrun import {name}"),
         _ => String::new(),
     };
     let (found, steps): (String, [(&str, &str); 3]) = match present {
@@ -69,6 +76,14 @@ fn text(present: Present<'_>) -> String {
                 ("devrun up", "start the services that have a native binary"),
                 (&import, "write a procfile.toml from it, and list what could not be converted"),
                 ("devrun check", "show what would be started, without starting it"),
+            ],
+        ),
+        Present::Importable(name) => (
+            format!("{name} can be converted:"),
+            [
+                (&import, "write a procfile.toml from it, and list what could not be converted"),
+                ("devrun up", "then start it and follow its logs; Ctrl-C stops it"),
+                ("devrun demo", "start a small stack that needs no file"),
             ],
         ),
         Present::Nothing => (
@@ -95,6 +110,7 @@ mod tests {
             (Present::Nothing, "devrun init"),
             (Present::Procfile("procfile.toml"), "devrun up"),
             (Present::Convertible("compose.yml"), "devrun up"),
+            (Present::Importable("process-compose.yaml"), "devrun import process-compose.yaml"),
         ] {
             let text = text(present);
             let steps: Vec<&str> = text.lines().filter(|line| line.starts_with("  devrun")).collect();

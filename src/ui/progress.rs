@@ -155,8 +155,10 @@ impl ProgressView {
             self.times.change(&name, notice.to, notice.health, self.tasks.contains(&name), Instant::now());
             return;
         }
-        let has_exited = notice.exit_code.is_some();
-        self.change(&name, (notice.to, notice.health), notice.reason.as_deref(), has_exited, false);
+        let own_exit = notice.own_exit();
+        let has_exited = notice.exit_code.is_some() || own_exit.is_some();
+        let reason = own_exit.as_deref().or(notice.reason.as_deref());
+        self.change(&name, (notice.to, notice.health), reason, has_exited, false);
     }
 
     fn change(&mut self, name: &str, (state, health): (State, Health), reason: Option<&str>, has_exited: bool, first: bool) {
@@ -327,6 +329,9 @@ fn describe(state: State, health: Health, took: Option<Duration>, reason: Option
         // These say it all.
         (State::Waiting, Some(reason)) if reason.starts_with("waiting for ") => return reason.to_owned(),
         (State::Completed, Some(reason)) if reason.starts_with("already done") => return reason.to_owned(),
+        (State::Stopping, Some(reason)) if reason.starts_with("exited with ") || reason.starts_with("killed by ") => {
+            return reason.to_owned();
+        }
         _ => {}
     }
     let head = match (state, health) {
@@ -360,6 +365,8 @@ mod tests {
         let done = "already done (2026-11-28 03:56:54)";
         assert_eq!(describe(State::Completed, Health::None, took, Some(done)), done);
         assert_eq!(describe(State::Failed, Health::None, took, Some("exit 1")), "failed: exit 1");
+        let crashed = "exited with 9; restarts in 0.3s";
+        assert_eq!(describe(State::Stopping, Health::None, took, Some(crashed)), crashed);
     }
     /// A stack in which nothing happens does not wake its `up`, and a terminal has its own timers.
     #[test]

@@ -220,7 +220,7 @@ fn helpers_of_units_prepare_run_and_probe() {
     assert!(project.path("prepared").exists());
     project.run(&["__unit", "ready", "a"]).code(0);
     std::fs::remove_file(project.path("prepared")).expect("it was made");
-    project.run(&["__unit", "ready", "a"]).code(3).says("a is not ready after 2.0s");
+    project.run(&["__unit", "ready", "a"]).code(3).says("a was not ready within 2.0s");
     let key = project.read("secrets/infra/key");
     let outcome = project.run_in_shell("LISTEN_FDS=1 exec \"$0\" __unit exec a").code(7);
     assert_eq!(outcome.stdout.trim(), format!("{} 1", key.trim()));
@@ -233,4 +233,25 @@ fn helpers_of_units_prepare_run_and_probe() {
     project.run(&["__unit", "exec", "a"]).code(6);
     project.run(&["__unit", "forget"]).code(0);
     project.nothing_left();
+}
+
+/// An image is that of the server which runs here, not the newest one that could be fetched.
+#[test]
+fn an_image_has_the_version_of_the_server_that_is_found() {
+    let project = Project::new().procfile("[services.db]\nuse = \"redis\"\n");
+    project.write("bin/redis-server", "#!/bin/sh\necho 'Redis server v=6.2.7 sha=00000000:0 malloc=libc bits=64 build=1'\n");
+    project.write("bin/redis-cli", "#!/bin/sh\necho 'redis-cli 6.2.7'\n");
+    for name in ["redis-server", "redis-cli"] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(project.path(&format!("bin/{name}")), mode).expect("our own file");
+    }
+    let path = format!("{}:{}", std::env::var("PATH").expect("a PATH"), "");
+    let outside = tempfile::tempdir().expect("a directory");
+    std::fs::rename(project.path("bin"), outside.path().join("bin")).expect("our own directory");
+    let project = project.env("PATH", &format!("{}:{path}", outside.path().join("bin").display()));
+    let found = project.run(&["which", "redis"]).code(0);
+    assert!(found.stdout.contains("6.2.7"), "{found}");
+    for format in ["compose", "kubernetes"] {
+        project.run(&["export", format]).code(0).says("redis:6.2.7");
+    }
 }

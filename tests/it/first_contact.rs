@@ -13,6 +13,15 @@ fn without_arguments_the_next_steps_are_named_and_it_is_not_an_error() {
 }
 
 #[test]
+fn without_arguments_the_file_of_another_tool_is_named_with_its_import() {
+    for name in ["process-compose.yaml", "process-compose.yml", "Procfile", "docker-compose.yml", "compose.yaml"] {
+        let project = Project::new();
+        project.write(name, "x: 1\n");
+        project.run(&[]).code(0).says(&format!("devrun import {name}"));
+    }
+}
+
+#[test]
 fn a_procfile_that_may_not_be_used_is_an_error_without_arguments_too() {
     if !crate::harness::is_root() {
         return crate::harness::skipped("a file of another user needs root");
@@ -55,4 +64,16 @@ fn a_stopped_demo_leaves_neither_process_nor_directory() {
 fn demo_directories(project: &Project) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(project.root().join("tmp")).expect("our own directory").flatten();
     entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("devrun-demo-")).collect()
+}
+
+#[test]
+fn a_procfile_with_errors_leaves_completions_and_says_that_the_stack_runs_on() {
+    let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    project.rewrite("[services.web]\nrun = 5\n");
+    assert_eq!(project.run(&["__services"]).code(0).stdout, "web\n");
+    for command in [&["exec", "web", "--", "true"][..], &["env", "web"], &["restart", "web"]] {
+        project.run(command).code(2).says("the stack keeps running as it was started");
+    }
+    project.run(&["down"]).code(0);
 }

@@ -148,3 +148,45 @@ fn a_stop_by_hand_wins_and_is_remembered_across_supervisors() {
     project.run(&["up", "-d"]).code(0);
     assert_eq!((project.alive("unless").len(), project.alive("always").len()), (1, 1));
 }
+
+#[test]
+fn an_exit_is_called_one_in_every_view_with_the_wait_for_the_restart() {
+    let project = Project::new().procfile(
+        "[services.crash]\nrun = \"{svc:crash} --exit 9 --after 100\"\nrestart = \"always\"\n\
+         backoff = { initial = \"10m\", max = \"10m\" }\n\
+         [services.stay]\nrun = \"{svc:stay}\"\nrestart = \"always\"\nbackoff = { initial = \"10m\", max = \"10m\" }\n",
+    );
+    let mut up = project.start(&["up"]);
+    up.wait_for("exited with 9; restarts in ");
+    project.run(&["kill", "-s", "KILL", "stay"]).code(0);
+    up.wait_for("killed by SIGKILL; restarts in ");
+    for text in ["exited with 9; restarts in ", "killed by SIGKILL; restarts in "] {
+        project.run(&["logs"]).code(0).says(text);
+    }
+    let logs = project.run(&["logs", "--json", "crash"]).code(0).json_lines();
+    let is_exit = |line: &&serde_json::Value| line["line"].as_str().is_some_and(|text| text.starts_with("exited with 9"));
+    let exits: Vec<_> = logs.iter().filter(is_exit).collect();
+    assert_eq!((exits.len(), exits[0]["stream"].as_str()), (1, Some("devrun")), "{logs:?}");
+    project.run(&["events"]).code(0).says("exit 9  restarts in ");
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    let shown = up.outcome().code(130);
+    assert!(!shown.stdout.contains("stopping: exit 9") && !shown.stderr.contains("stopping: exit 9"), "{shown}");
+    project.nothing_left();
+}
+
+#[test]
+fn a_service_that_runs_again_shows_no_earlier_end() {
+    let project = Project::new()
+        .procfile("[services.api]\nrun = \"{svc:api}\"\nrestart = \"always\"\nbackoff = { initial = \"1ms\", max = \"1ms\" }\n");
+    project.run(&["up", "-d"]).code(0);
+    let before = project.service("api")["pid"].clone();
+    project.run(&["kill", "-s", "KILL", "api"]).code(0);
+    eventually("another process", PATIENCE, || {
+        let api = project.service("api");
+        (api["state"] == "running" && api["pid"] != before).then_some(())
+    });
+    let inspected = project.run(&["inspect", "api", "--json"]).code(0).json();
+    assert!(inspected["signal"].is_null() && inspected["exit_code"].is_null(), "{inspected:#}");
+    assert!(project.service("api")["signal"].is_null());
+    project.run(&["down"]).code(0);
+}

@@ -119,3 +119,16 @@ fn attach_works_in_a_pipe() {
     let out = project.run_in_shell("printf 'piped\\rbye\\r' | \"$0\" attach console");
     assert!(out.code == Some(0) && out.stdout.contains("got piped"), "{out}");
 }
+
+/// As with `docker attach`: the end of a pipe's input ends nothing, and it is said how long the output is shown.
+#[test]
+fn the_end_of_a_pipe_shows_the_output_until_the_service_ends() {
+    let project = console();
+    let piped = project.start_in_shell("exec \"$0\" attach console </dev/null");
+    eventually("the line about the end of input", PATIENCE, || {
+        piped.stderr().contains("end of input: showing the output of console until it ends").then_some(())
+    });
+    assert_eq!(project.service("console")["state"], "running", "the service got no end of file");
+    project.run(&["stop", "console"]).code(0);
+    piped.outcome().code(0).says("console has ended");
+}

@@ -172,3 +172,41 @@ fn a_chosen_port_that_another_process_has_taken_is_chosen_again() {
     drop(stranger);
     project.run(&["down"]).code(0);
 }
+
+#[test]
+fn a_note_about_a_usual_port_names_the_stack_that_holds_it() {
+    let usual = free_port();
+    let text = format!("[project]\nname = \"blog\"\n[services.db]\nrun = \"{{svc:db}} --listen $PORT\"\nport = {usual}\n");
+    let first = Project::new().procfile(&text);
+    first.run(&["up", "-d"]).code(0);
+    let run = first.root().join("run").display().to_string();
+    let second = Project::new().procfile("[services.door]\nuse = \"./door.toml\"\nready = { tcp = true }\n");
+    second.write("door", &second.fill("#!/bin/sh\n[ \"$1\" = --version ] && exec echo door 1.0\nexec {svc:door} --listen $1\n"));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(second.path("door"), mode).expect("our own file");
+    let recipe = format!(
+        "name = \"door\"\nsummary = \"a server\"\nport = {usual}\nbin = [\"{{dir}}/door\"]\nargv = [\"{{dir}}/door\", \"${{port}}\"]\n"
+    );
+    second.write("door.toml", &second.fill(&recipe));
+    let second = second.env("XDG_RUNTIME_DIR", &run);
+    let up = second.run(&["up", "-d"]).code(0);
+    drop(up.says(&format!("port {usual} is held by")).says(&format!("of project blog in {}; using", first.fill("{dir}"))));
+    second.run(&["down"]).code(0);
+    first.run(&["down"]).code(0);
+}
+
+#[test]
+fn each_taken_port_has_its_own_line_and_command() {
+    let strangers = [0, 1].map(|_| test_ports::listener());
+    let [one, two] = strangers.each_ref().map(|listener| listener.local_addr().expect("bound").port());
+    let project = Project::new().procfile(&format!(
+        "[services.db]\nrun = \"{{svc:db}}\"\nport = {one}\n[services.web]\nrun = \"{{svc:web}}\"\nport = {two}\n"
+    ));
+    let up = project.run(&["up", "-d"]).code(5);
+    let lines: Vec<&str> = up.stderr.lines().collect();
+    let kill = format!("  to stop what holds it: kill {}", std::process::id());
+    for (name, port) in [("db", one), ("web", two)] {
+        let at = lines.iter().position(|line| line.contains(&format!("{name}: port {port} is held by")));
+        assert_eq!(at.and_then(|at| lines.get(at + 1)), Some(&kill.as_str()), "{up}");
+    }
+}

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use devrun_runtime::secrets::{read, read_or_create};
 
+use crate::harness::Project;
+
 /// Not a test of its own: one of the racing processes.
 #[test(only_with = "DEVRUN_TEST_SECRETS")]
 fn one_racer() {
@@ -65,4 +67,15 @@ fn threads_of_one_process_get_one_value() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "{values:?}");
+}
+
+#[test]
+fn clean_leaves_no_empty_directory_of_secrets() {
+    let project = Project::new()
+        .procfile("[secrets]\ngenerate = [\"pw\"]\n[services.a]\nrun = \"{svc:a}\"\nenv = { PW = \"${secret.pw}\" }\n");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    assert!(project.path("secrets/infra/pw").exists());
+    project.run(&["clean", "--yes"]).code(0);
+    assert!(!project.path("secrets").exists());
 }

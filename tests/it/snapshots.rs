@@ -521,3 +521,15 @@ fn copy_on_write_is_used_where_the_file_system_has_it() {
         skipped(&shown.join("; "));
     }
 }
+
+#[test]
+fn a_stop_for_a_copy_and_a_restart_for_a_secret_have_reasons_of_their_own() {
+    let project = stack();
+    fill(&project, "one", 2);
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["snapshot", "save", "one"]).code(0);
+    project.run(&["events"]).code(0).says("snapshot save").says_not("by hand");
+    project.run(&["secret", "rotate", "db-password"]).code(0);
+    project.run(&["events"]).code(0).says("secret rotated").says_not("by hand");
+    project.run(&["down"]).code(0);
+}

@@ -103,7 +103,14 @@ fn run_brings_up_runs_and_takes_down() {
     project.run(&["run", "--", "no-such-command"]).code(127);
     project.nothing_left();
     project.run(&["up", "-d"]).code(0);
-    project.run(&["run", "--", "true"]).code(6).says("devrun: stack:");
+    let refused = project.run(&["run", "--", "true"]).code(6);
+    assert!(refused.last_line().starts_with("devrun: stack: exit 6"), "{refused}");
+    let reason = refused.last_line().split_once("): ").expect("a reason").1.to_owned();
+    assert_eq!(refused.stderr.matches(&reason).count(), 1, "{refused}");
+    // What is stopped already is not listed, nor is an empty line.
+    project.run(&["stop"]).code(0);
+    let down = project.run(&["down"]).code(0);
+    assert!(!down.stderr.lines().any(str::is_empty), "{down}");
     project.run(&["down"]).code(0);
     project.run(&["run"]).code(2);
 }

@@ -27,7 +27,7 @@ fn why_follows_what_is_waited_for_to_the_root() {
     assert_eq!(found["causes"][0]["service"], "db", "{found:#}");
     assert!(found["causes"][0]["text"].as_str().unwrap().contains("exited with code 7"), "{found:#}");
     project.run(&["why", "api"]).code(0).says("because db exited with code 7").says("help: devrun why db");
-    project.run(&["why", "db"]).code(0).says("exited with code 7");
+    project.run(&["why", "db"]).code(0).says("exited with code 7 and is started again in a moment\n");
     project.run(&["why", "nothing"]).code(2).says("unknown service or task `nothing`").says("there are: api, db");
     project.run(&["down"]).code(0);
     project.nothing_left();
@@ -192,4 +192,20 @@ fn documentation_for_machines() {
 fn verb_cypher_read_only_is_refused_with_the_command_that_has_it() {
     let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
     project.run(&["cypher", "--read-only", "RETURN 1"]).code(2).says("--read-only is for sql").says("devrun sql --read-only");
+}
+
+#[test]
+fn why_shows_what_the_failed_service_wrote_last_and_nothing_twice() {
+    let project = Project::new().procfile(
+        "[services.db]\nrun = \"sh db.sh\"\nready = { file = \"never\" }\n\
+         [services.web]\nrun = \"{svc:web}\"\ndepends_on = [\"db\"]\n[services.other]\nrun = \"{svc:other}\"\n",
+    );
+    project.write("db.sh", "for n in 1 2 3 4 5 6; do echo line $n; done\nexit 3\n");
+    project.run(&["up", "-d"]).code(1);
+    for name in ["db", "web"] {
+        let why = project.run(&["why", name]).code(0).says("last lines of db:").says("    line 6").says_not("line 1");
+        let named = why.stdout.lines().filter(|line| line.contains("exit 3")).count();
+        assert_eq!(named, 1, "{why}");
+    }
+    project.run(&["down"]).code(0);
 }

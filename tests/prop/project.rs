@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use devrun_model::{
     Backoff, Check, Command, Condition, Dependency, Kind, OnChange, Plan, ProjectName, ReadySpec, RestartPolicy, ServiceId,
-    ServiceName, ServiceSpec, Signal, TaskSpec, UpOptions, UpdateOrder,
+    ServiceName, ServiceSpec, Signal, StopPurpose, TaskSpec, UpOptions, UpdateOrder,
 };
 use proptest::prelude::*;
 
@@ -247,8 +247,8 @@ fn request(services: usize) -> impl Strategy<Value = Request> {
     let one = move || prop::collection::vec((0..services).prop_map(id), 1..2);
     prop_oneof![
         3 => some().prop_map(|targets| Request::Send(Command::Start { plan: None, targets })),
-        4 => one().prop_map(|targets| Request::Send(Command::Stop { targets })),
-        1 => some().prop_map(|targets| Request::Send(Command::Stop { targets })),
+        4 => one().prop_map(|targets| Request::Send(Command::Stop { targets, purpose: StopPurpose::Manual })),
+        1 => some().prop_map(|targets| Request::Send(Command::Stop { targets, purpose: StopPurpose::Manual })),
         4 => (some(), any::<bool>())
             .prop_map(|(targets, with_dependents)| Request::Send(Command::Restart { plan: None, targets, with_dependents, grace_ms: None })),
         2 => (some(), any::<bool>()).prop_map(|(targets, no_deps)| {

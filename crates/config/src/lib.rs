@@ -24,6 +24,7 @@ mod env_drift;
 mod environment;
 mod evaluate;
 mod examine;
+mod examples;
 mod external;
 mod foreign_keys;
 mod gateway;

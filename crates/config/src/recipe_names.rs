@@ -31,8 +31,55 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("node-exporter", "node_exporter"),
 ];
 
+/// Names that people give for a language or a tool, and how a program of it is started.
+const COMMANDS: &[(&str, &str)] = &[
+    ("node", "node server.js"),
+    ("nodejs", "node server.js"),
+    ("npm", "npm start"),
+    ("bun", "bun run start"),
+    ("deno", "deno run -A main.ts"),
+    ("python", "python app.py"),
+    ("python3", "python3 app.py"),
+    ("django", "python manage.py runserver $PORT"),
+    ("fastapi", "uvicorn app:app --port $PORT"),
+    ("uvicorn", "uvicorn app:app --port $PORT"),
+    ("flask", "flask run --port $PORT"),
+    ("ruby", "ruby app.rb"),
+    ("rails", "bin/rails server -p $PORT"),
+    ("php", "php -S 127.0.0.1:$PORT"),
+    ("go", "go run ."),
+    ("golang", "go run ."),
+    ("rust", "cargo run"),
+    ("cargo", "cargo run"),
+    ("java", "java -jar app.jar"),
+    ("openjdk", "java -jar app.jar"),
+    ("dotnet", "dotnet run"),
+    ("elixir", "mix phx.server"),
+    ("vite", "npx vite --port $PORT"),
+    ("next", "npx next dev -p $PORT"),
+    ("bash", "./start.sh"),
+    ("sh", "./start.sh"),
+];
+
 /// The help line for a name that is not a recipe's, in `use`.
 pub(crate) fn help(name: &str, known: &[String]) -> String {
+    // An image, or a version as compose writes it.
+    let (image, tag) = name.split_once(':').unwrap_or((name, ""));
+    let base = image.rsplit('/').next().unwrap_or(image);
+    if let Some((_, command)) = COMMANDS.iter().find(|(other, _)| *other == base && !known.iter().any(|name| name == base)) {
+        return format!("{base} is not a server: write the command in the place of `use`: run = \"{command}\"");
+    }
+    if base != name {
+        let other = OTHER_NAMES.iter().find(|(other, _)| *other == base).map_or(base, |(_, recipe)| recipe);
+        if known.iter().any(|name| name == other) {
+            // `16-alpine` is the version 16.
+            let version = tag.split('-').next().unwrap_or_default();
+            let is_version = version.starts_with(|c: char| c.is_ascii_digit());
+            // Another server has other versions.
+            let version = if is_version && other == base { format!("@{version}") } else { String::new() };
+            return format!("images are not used, and a version follows `@`: use = \"{other}{version}\"");
+        }
+    }
     let advice = advice(name, known);
     if advice.starts_with("recipes: ") { format!("{advice}; anything else is a command: run = \"…\"") } else { advice }
 }
@@ -65,6 +112,13 @@ mod tests {
             help("mongodb", &known),
             "recipes: gateway, mariadb, postgres and redis; anything else is a command: run = \"…\""
         );
+        for (image, recipe) in
+            [("redis:7", "redis@7"), ("postgres:16-alpine", "postgres@16"), ("bitnami/redis", "redis"), ("mysql:8", "mariadb")]
+        {
+            assert!(help(image, &known).ends_with(&format!("use = \"{recipe}\"")), "{}", help(image, &known));
+        }
+        assert!(help("node", &known).ends_with("run = \"node server.js\""), "{}", help("node", &known));
+        assert!(help("python:3.12", &known).ends_with("run = \"python app.py\""));
         // A name whose recipe is unknown here is no advice.
         assert!(help("keydb", &known).starts_with("recipes: "));
     }

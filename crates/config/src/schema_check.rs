@@ -4,7 +4,7 @@
 use super::diagnostic::Diagnostic;
 use super::schema::{self, Shape, TableKind};
 use super::toml_node::{Table, TomlNode, TomlValue};
-use super::{foreign_keys, suggest};
+use super::{examples, foreign_keys, suggest};
 use devrun_model::{ByteSize, duration};
 
 /// The walk.
@@ -201,10 +201,14 @@ impl SchemaCheck<'_> {
         }
     }
 
-    /// What the key at hand is about, as a help line.
-    fn about(&self, path: &str) -> Option<String> {
+    /// What the key at hand is about and what to write, as a help line.
+    fn about(&self, node: &TomlNode, shape: Shape, path: &str) -> Option<String> {
         let key = path.rsplit('.').next().unwrap_or(path);
-        (!self.doc.is_empty()).then(|| format!("{key}: {}", self.doc))
+        let is_own = examples::is_own_name(path);
+        let doc = (!self.doc.is_empty() && !is_own).then(|| format!("{key}: {}", self.doc));
+        let example = examples::example(path, shape, node).map(|line| format!("write {line}"));
+        let parts: Vec<String> = doc.into_iter().chain(example).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 
     fn mismatch(&mut self, node: &TomlNode, shape: Shape, path: &str) {
@@ -228,12 +232,13 @@ impl SchemaCheck<'_> {
                 help = Some(format!("without quotes: {text}"));
             }
             if help.is_none() && words.is_empty() && takes_list(shape) {
-                help = Some(format!("in brackets: [\"{text}\"]"));
+                let key = path.rsplit('.').next().unwrap_or(path);
+                help = Some(format!("in brackets: {key} = [\"{text}\"]"));
             }
             if help.is_none() && shape == Shape::Bool {
                 help = Some(format!("write {}", !matches!(text, "no" | "off" | "0" | "")));
             }
-            let help = help.or_else(|| self.about(path));
+            let help = help.or_else(|| self.about(node, shape, path));
             let what = if words.is_empty() || help.as_deref().is_some_and(|help| help.starts_with("without")) {
                 format!("`{path}` takes {}, not a string", called(shape))
             } else {
@@ -249,7 +254,7 @@ impl SchemaCheck<'_> {
             }
             _ => {}
         }
-        let help = help.or_else(|| self.about(path));
+        let help = help.or_else(|| self.about(node, shape, path));
         self.out.push(
             Diagnostic::error(node.span, format!("`{path}` takes {}, not {}", called(shape), node.kind())).maybe_help(help),
         );

@@ -184,6 +184,18 @@ fn syntax_error(file: u32, text: &Text, message: &str, span: Option<std::ops::Ra
             "the string is not closed, or holds what a string cannot".to_owned(),
             "add the closing quote; a backslash is written \\\\",
         )
+    } else if message.contains("unclosed array") {
+        let key = key_before(&text.text, span.start);
+        let key = if key.is_empty() { "key" } else { key };
+        let message = format!("the list of `{key}` is not closed: expected `]`");
+        let at = Span::new(file, span.start.min(text.text.len())..span.end.min(text.text.len()));
+        return Diagnostic::error(at, message).help(format!("write {key} = [\"a\", \"b\"]"));
+    } else if message.contains("unclosed inline table") {
+        let key = key_before(&text.text, span.start);
+        let key = if key.is_empty() { "key" } else { key };
+        let message = format!("the table of `{key}` is not closed: expected `}}`");
+        let at = Span::new(file, span.start.min(text.text.len())..span.end.min(text.text.len()));
+        return Diagnostic::error(at, message).help(format!("write {key} = {{ name = \"value\" }}"));
     } else if message.contains("unclosed table") {
         (message.to_owned(), "add the `]`")
     } else if message.contains("expected `=`") || message.contains("key with no value") {
@@ -197,6 +209,15 @@ fn syntax_error(file: u32, text: &Text, message: &str, span: Option<std::ops::Ra
     };
     let end = span.end.min(text.text.len());
     Diagnostic::error(Span::new(file, span.start.min(end)..end), message).help(help)
+}
+
+/// The key whose value begins last before this place.
+fn key_before(text: &str, at: usize) -> &str {
+    let before = text.get(..at).unwrap_or_default();
+    let lines = before.lines().rev().filter_map(|line| line.split_once('='));
+    let keys = lines.map(|(key, _)| key.trim());
+    let is_bare = |key: &&str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    keys.into_iter().find(is_bare).unwrap_or_default()
 }
 
 fn convert_table(file: u32, table: &DeTable<'_>, depth: usize, out: &mut Vec<Diagnostic>) -> Table {

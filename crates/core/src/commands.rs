@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, UpOptions, why};
+use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, StopPurpose, UpOptions, why};
 
 use super::action::{Action, StartOutcome};
 use super::definition_diff;
@@ -50,11 +50,14 @@ impl Supervisor {
                 self.add_start_request(set, &targets, false);
             }
             Command::Restart { plan, targets, with_dependents, grace_ms } => {
-                self.restart(plan, &targets, with_dependents, grace_ms.map(Duration::from_millis), out);
+                if let Some(plan) = plan {
+                    self.apply_plan(plan, false, out);
+                }
+                self.restart(&targets, "restart by hand", with_dependents, grace_ms.map(Duration::from_millis), out);
             }
             Command::Scale { plan, services } => self.scale(plan, &services, out),
             Command::RotateSecret { plan, given, targets } => self.rotate_secret(plan, given, targets, out),
-            Command::Stop { targets } => self.stop(&targets, out),
+            Command::Stop { targets, purpose } => self.stop(&targets, purpose, out),
             Command::Kill { targets, signal } => self.signal_leaders(&targets, signal, out),
             Command::Down { grace_ms } => self.down(grace_ms.map(Duration::from_millis), out),
             Command::KillAll => self.kill_all(out),
@@ -213,7 +216,7 @@ impl Supervisor {
         });
     }
 
-    fn stop(&mut self, targets: &[ServiceId], out: &mut Vec<Action>) {
+    fn stop(&mut self, targets: &[ServiceId], purpose: StopPurpose, out: &mut Vec<Action>) {
         if self.mode != Mode::Up {
             return;
         }
@@ -228,22 +231,19 @@ impl Supervisor {
             }
             // What is done stays done; everything else is stopped from here on, also what had failed.
             if !matches!(service.phase, Phase::Completed { .. }) {
-                self.request_stop(&id, NextState::Stopped { reason: Some(StopReason::Manual) }, out);
+                self.request_stop(&id, NextState::Stopped { reason: Some(StopReason::Requested(purpose)) }, out);
             }
         }
     }
 
     fn restart(
         &mut self,
-        plan: Option<Arc<Plan>>,
         targets: &[ServiceId],
+        reason: &str,
         with_dependents: bool,
         grace: Option<Duration>,
         out: &mut Vec<Action>,
     ) {
-        if let Some(plan) = plan {
-            self.apply_plan(plan, false, out);
-        }
         let mut set: BTreeSet<ServiceId> = if targets.is_empty() {
             // All that somebody wanted; what was stopped manually or never asked for stays as it is.
             self.services.iter().filter(|(_, service)| service.wanted).map(|(id, _)| id.clone()).collect()
@@ -267,7 +267,7 @@ impl Supervisor {
         }
         for id in &set {
             self.shorten_grace(id, grace);
-            let reason = if asked.contains(id) { "restart by hand".to_owned() } else { self.restart_of_needed(id, &set) };
+            let reason = if asked.contains(id) { reason.to_owned() } else { self.restart_of_needed(id, &set) };
             self.restart_service(id, named.contains(id), &reason, &set, out);
         }
         expected.extend(set);
@@ -307,7 +307,7 @@ impl Supervisor {
         if targets.is_empty() {
             self.add_start_request(BTreeSet::new(), &[], false);
         } else {
-            self.restart(None, &targets, false, None, out);
+            self.restart(&targets, "secret rotated", false, None, out);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devrun_model::keeper::ExitStatus;
-use devrun_model::{Failure, Health, Kind, ServiceId, ServiceSpec, State, UpdateOrder};
+use devrun_model::{Failure, Health, Kind, ServiceId, ServiceSpec, State, StopPurpose, UpdateOrder};
 
 use super::definition_diff;
 use super::event::Generation;
@@ -29,8 +29,8 @@ pub(super) enum Outstanding {
 /// Why a service is stopped, where that is more than that nobody asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopReason {
-    /// By `devrun stop`: it stays stopped until it is started.
-    Manual,
+    /// On request: it stays stopped until it is started.
+    Requested(StopPurpose),
     /// The procfile no longer has it.
     Removed,
     /// There are to be fewer copies.
@@ -39,11 +39,11 @@ pub(super) enum StopReason {
 
 impl std::fmt::Display for StopReason {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            Self::Manual => "by hand",
-            Self::Removed => "no longer in the procfile",
-            Self::ScaledDown => "scaled down",
-        })
+        match self {
+            Self::Requested(purpose) => purpose.fmt(out),
+            Self::Removed => out.write_str("no longer in the procfile"),
+            Self::ScaledDown => out.write_str("scaled down"),
+        }
     }
 }
 
@@ -300,7 +300,7 @@ pub(super) struct Service {
 
 impl Service {
     pub(crate) fn new(spec: Arc<ServiceSpec>, generation: Generation, stopped_manually: bool) -> Self {
-        let reason = stopped_manually.then_some(StopReason::Manual);
+        let reason = stopped_manually.then_some(StopReason::Requested(StopPurpose::Manual));
         Self {
             spec,
             next_spec: None,
@@ -469,6 +469,15 @@ impl Service {
     pub(crate) fn current_exit(&self) -> Option<ExitStatus> {
         self.exit.filter(|(generation, _)| *generation == self.generation).map(|(_, status)| status)
     }
+    /// How long it waits for its restart from now on, where its process has exited by itself.
+    pub(crate) fn wait_after_exit(&self, now: Tick) -> Option<Duration> {
+        match &self.phase {
+            Phase::Stopping(TreeStop { next_state: NextState::BackingOff { until, .. }, leader_gone: true, .. }) => {
+                Some(until.since(now))
+            }
+            _ => None,
+        }
+    }
     /// When time alone moves it.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         let previous = self.previous.as_ref().and_then(|previous| previous.deadline());
@@ -498,7 +507,7 @@ mod tests {
     #[test]
     fn a_stop_wins_over_a_restart_and_a_later_start_over_the_stop() {
         let stop = || NextState::Stopped { reason: None };
-        let hand = || NextState::Stopped { reason: Some(StopReason::Manual) };
+        let hand = || NextState::Stopped { reason: Some(StopReason::Requested(StopPurpose::Manual)) };
         let again = || NextState::StartRequested { reason: "restart".to_owned() };
         let restart = || NextState::BackingOff { until: Tick::ms(9), attempt: 1, why: "exit 1".to_owned() };
         let fail = || NextState::Failed(Failure::new(FailureKind::Service, "exit 1"));

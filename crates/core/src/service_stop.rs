@@ -346,5 +346,5 @@ fn timeout_failure(spec: &devrun_model::ServiceSpec, live: &LiveProcess) -> Fail
     let within = spec.ready.as_ref().map(|ready| ready.within).unwrap_or_default();
     let answer = live.ready.as_ref().and_then(|ready| ready.answer()).unwrap_or("no probe has answered");
     Failure::new(FailureKind::NotReady, format!("not ready within {}: {answer}", duration::format(within)))
-        .help(format!("devrun logs {}", spec.id))
+        .help(format!("raise services.{}.ready.within, or see: devrun logs {}", spec.service, spec.id))
 }

@@ -120,7 +120,8 @@ impl Supervisor {
                 state,
                 health,
                 pid: service.pid(),
-                exit: service.exit.map(|(_, status)| status),
+                // While its process runs, the end of an earlier one is the past.
+                exit: service.exit.map(|(_, status)| status).filter(|_| live.is_none()),
                 restarts: service.restarts,
                 started_at: live.map(|live| live.spawned_at),
                 ready_at: live.and_then(super::service::LiveProcess::ready_at).filter(|_| service.spec.kind == Kind::Service),

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use devrun_model::{Condition, Dependency, Kind, Launch, ServiceId, ServiceSpec};
+use devrun_model::{Condition, Dependency, Kind, Launch, ServiceId, ServiceSpec, StopPurpose};
 
 use super::dependency_status::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
 use super::service::{NextState, Phase, Service, StopReason};
@@ -73,8 +73,11 @@ impl Supervisor {
             (Phase::Skipped { because }, _) => format!("{id} is left out: {because}"),
             (Phase::Completed { .. }, _) | (_, Some(NextState::Completed { .. })) => format!("{id} ended before it was {wanted}"),
             (_, Some(NextState::Removed(_))) => format!("{id} is no longer in the procfile"),
-            (Phase::Stopped { reason: Some(StopReason::Manual) }, _)
-            | (_, Some(NextState::Stopped { reason: Some(StopReason::Manual) })) => format!("{id} is stopped by hand"),
+            (Phase::Stopped { reason: Some(StopReason::Requested(purpose)) }, _)
+            | (_, Some(NextState::Stopped { reason: Some(StopReason::Requested(purpose)) })) => match purpose {
+                StopPurpose::Manual => format!("{id} is stopped by hand"),
+                purpose => format!("{id} is stopped for `devrun {purpose}`"),
+            },
             (Phase::Stopped { .. }, _) => format!("{id} is not started"),
             _ => format!("{id} is being stopped"),
         };

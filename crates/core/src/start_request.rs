@@ -41,7 +41,7 @@ impl StartRequest {
 /// the next change of a file starts it again.
 pub(super) fn keeps_supervisor_alive(service: &Service) -> bool {
     match service.phase {
-        Phase::Stopped { reason: Some(StopReason::Manual) } => service.generation > 0,
+        Phase::Stopped { reason: Some(StopReason::Requested(_)) } => service.generation > 0,
         Phase::Failed { .. } | Phase::Completed { .. } => waits_for_change(service),
         _ => false,
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use devrun_model::{Failure, FailureKind, Plan, ServiceId, ServiceSpec, State, StateChange};
+use devrun_model::{Failure, FailureKind, Plan, ServiceId, ServiceSpec, State, StateChange, duration};
 
 use super::action::Action;
 use super::dependency_status::DependencyStatus;
@@ -198,11 +198,19 @@ impl Supervisor {
         self.refresh_index();
         let changed = std::mem::take(&mut self.services.to_publish);
         self.update_probe_paces(&changed, out);
-        for id in changed {
-            let Some(shown) = self.services.get(&id).map(|service| service.displayed_state(self.services.is_awaiting_fetch(&id)))
-            else {
-                continue;
-            };
+        let shown = |id: ServiceId| {
+            let shown = self.services.get(&id)?.displayed_state(self.services.is_awaiting_fetch(&id));
+            Some((id, shown))
+        };
+        let mut changes: Vec<_> = changed.into_iter().filter_map(shown).collect();
+        // What has ended or become ready comes before what that lets another service do, and a failure before what it blocks.
+        changes.sort_by_key(|(_, (state, _))| match state {
+            State::Stopped | State::Completed | State::Failed | State::Skipped | State::Asleep | State::BackingOff => 0,
+            State::Running => 1,
+            State::Waiting | State::Fetching | State::Initialising | State::Starting | State::Stopping => 2,
+            State::Blocked => 3,
+        });
+        for (id, shown) in changes {
             self.publish_service(&id, shown, out);
         }
     }
@@ -229,7 +237,14 @@ impl Supervisor {
         out: &mut Vec<Action>,
     ) {
         let Some(service) = self.services.get(id) else { return };
-        let reason = why.or_else(|| self.reason_of(id, service));
+        let mut reason = why.or_else(|| self.reason_of(id, service));
+        if let (Some(reason), Some(wait)) = (&mut reason, service.wait_after_exit(self.now)) {
+            // The state between, in which it waits, is not there where the wait is short.
+            *reason += &match wait {
+                Duration::ZERO => "; restarts at once".to_owned(),
+                wait => format!("; restarts in {}", duration::human(wait)),
+            };
+        }
         let Some(service) = self.services.get_mut(id) else { return };
         let from = service.published.0;
         service.published = shown;

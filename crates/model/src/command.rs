@@ -25,6 +25,28 @@ pub struct UpOptions {
     pub build: bool,
 }
 
+/// What services are stopped for on request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum StopPurpose {
+    /// By `devrun stop`.
+    #[default]
+    Manual,
+    /// Until `devrun snapshot save` has copied their data.
+    SnapshotSave,
+    /// Until `devrun backup` has copied their data.
+    Backup,
+}
+
+impl std::fmt::Display for StopPurpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Manual => "by hand",
+            Self::SnapshotSave => "snapshot save",
+            Self::Backup => "backup",
+        })
+    }
+}
+
 /// A request, resolved to ids.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
@@ -50,6 +72,9 @@ pub enum Command {
     Stop {
         /// Which ones; empty: all.
         targets: Vec<ServiceId>,
+        /// What for.
+        #[serde(default)]
+        purpose: StopPurpose,
     },
     /// Stop and start these.
     Restart {

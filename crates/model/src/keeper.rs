@@ -295,7 +295,7 @@ impl std::fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit {code}"),
-            Self::Signal(signal) => write!(f, "ended by {signal}"),
+            Self::Signal(signal) => write!(f, "killed by {signal}"),
             Self::Unknown => f.write_str("ended, how is not known"),
         }
     }

@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::restart_history::{HistoryEntry, history};
 use crate::{Health, Kind, Plan, ServiceId, ServiceStatus, Snapshot, State, StateChange};
 
 /// Restarts that are named at most.
 const RESTARTS: usize = 5;
-/// The reason of a stop by `devrun stop`.
-const BY_HAND: &str = "by hand";
 /// The end of the reason of a restart by `watch`.
 const CHANGED: &str = " changed";
 
@@ -177,7 +176,15 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
         }
         State::Running if status.health == Health::Healthy => format!("{name} is running and ready"),
         State::Running => format!("{name} is running"),
-        State::BackingOff => because(format!("{name} {} and is started again in a moment", ended(status))),
+        State::BackingOff => {
+            let text = format!("{name} {} and is started again in a moment", ended(status));
+            // Of a plain exit the reason says the same.
+            let is_exit = |reason: &str| {
+                status.exit_code.is_some_and(|code| reason == format!("exit {code}"))
+                    || status.signal.as_ref().is_some_and(|signal| reason == format!("killed by {signal}"))
+            };
+            if reason.is_some_and(is_exit) { text } else { because(text) }
+        }
         State::Stopping => because(format!("{name} is being stopped")),
         State::Stopped => because(format!("{name} is stopped")),
         State::Asleep => format!("{name} is asleep: its first connection starts it"),
@@ -191,7 +198,7 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
 fn ended(status: &ServiceStatus) -> String {
     match (status.exit_code, &status.signal) {
         (Some(code), _) => format!("exited with code {code}"),
-        (None, Some(signal)) => format!("was ended by {signal}"),
+        (None, Some(signal)) => format!("was killed by {signal}"),
         (None, None) => "ended".to_owned(),
     }
 }
@@ -234,49 +241,6 @@ fn chain(status: &ServiceStatus, facts: &WhyFacts<'_>, seen: &mut BTreeSet<Strin
     }
 }
 
-/// An end or a restart of one copy.
-struct HistoryEntry<'a> {
-    event: &'a StateChange,
-    reason: String,
-}
-
-/// The ends and restarts of a copy, oldest first. A stop counts with the reason that it was asked for; one of the whole stack has
-/// none.
-fn history<'a>(status: &ServiceStatus, events: &'a [StateChange]) -> Vec<HistoryEntry<'a>> {
-    let mut found: Vec<HistoryEntry<'a>> = Vec::new();
-    let mut pid = None;
-    for event in events.iter().filter(|event| event.service == status.service && event.replica == status.replica) {
-        let reason = event.reason.as_deref().filter(|reason| !reason.is_empty());
-        let is_replaced = event.from == State::Running && event.to == State::Running && pid.is_some() && event.pid != pid;
-        pid = event.pid;
-        let reason = match (event.to, reason) {
-            (State::Stopping, Some(BY_HAND)) if event.from != State::Stopping => format!("stopped {BY_HAND}"),
-            (State::Stopping, Some(reason)) if event.from != State::Stopping => reason.to_owned(),
-            (State::Running, Some(reason)) if is_replaced => reason.to_owned(),
-            (State::Running, None) if is_replaced => "restart".to_owned(),
-            (State::BackingOff, _) | (State::Failed, _) if event.from != State::Failed => match (reason, event.exit_code) {
-                (Some(reason), _) => reason.to_owned(),
-                (None, Some(code)) => format!("exited with code {code}"),
-                (None, None) => "ended".to_owned(),
-            },
-            (State::Completed | State::Asleep, _) => String::new(),
-            _ => continue,
-        };
-        // The way there was no stop that was asked for.
-        if event.to != State::Stopping
-            && event.from == State::Stopping
-            && let Some(last) = found.last().filter(|last| last.event.to == State::Stopping)
-            && (last.event.reason == event.reason || event.to == State::Asleep)
-        {
-            found.pop();
-        }
-        if !reason.is_empty() {
-            found.push(HistoryEntry { event, reason });
-        }
-    }
-    found
-}
-
 /// The reason of a restart by `watch`.
 #[must_use]
 pub fn file_changed(path: &str) -> String {
@@ -313,29 +277,6 @@ fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause], history:
         }
         State::Running if status.restarts > 0 => Some(format!("devrun logs --previous -n 50 {}", status.name)),
         _ => None,
-    }
-}
-
-impl Explanation {
-    /// The explanation as lines for people, who are shown times in their own way.
-    #[must_use]
-    pub fn lines(&self, time: impl Fn(&str) -> String) -> Vec<String> {
-        let mut copies: Vec<&Self> = std::iter::once(self).chain(&self.copies).collect();
-        copies.sort_by_key(|copy| copy.replica);
-        copies.into_iter().flat_map(|copy| copy.lines_of_copy(&time)).collect()
-    }
-
-    fn lines_of_copy(&self, time: impl Fn(&str) -> String) -> Vec<String> {
-        let mut lines = vec![self.summary.clone()];
-        lines.extend(self.causes.iter().map(|cause| format!("  because {}", cause.text)));
-        if let Some(answer) = &self.last_answer {
-            lines.push(format!("  last probe answer: {answer}"));
-        }
-        if !self.history.is_empty() {
-            lines.push("  earlier:".to_owned());
-            lines.extend(self.history.iter().map(|record| format!("    {}  {}", time(&record.ts), record.reason)));
-        }
-        lines
     }
 }
 
@@ -538,6 +479,8 @@ mod tests {
             (Running, Stopping, Some(changed.as_str())),
             (Running, Stopping, Some("503")),
             (Stopping, BackingOff, Some("503")),
+            (Running, Stopping, Some("exit 4; restarts in 0.3s")),
+            (Stopping, BackingOff, Some("exit 4")),
             (Running, Stopping, Some("exit 3")),
             (Stopping, Failed, Some("exit 3")),
             (Starting, Stopping, Some("done")),
@@ -555,8 +498,16 @@ mod tests {
         .collect();
         let status = status("api", Running, Health::Healthy, None);
         let named: Vec<String> = history(&status, &events).into_iter().map(|entry| entry.reason).collect();
-        let expected =
-            ["restart by hand", "changed: env X", "restart of db", "src/app.py changed", "503", "exit 3", "stopped by hand"];
+        let expected = [
+            "restart by hand",
+            "changed: env X",
+            "restart of db",
+            "src/app.py changed",
+            "503",
+            "exit 4",
+            "exit 3",
+            "stopped by hand",
+        ];
         assert_eq!(named, expected);
         // One process in the place of another, with both running.
         events.clear();

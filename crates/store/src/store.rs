@@ -186,24 +186,24 @@ impl Store {
     pub fn turn(&self, name: &str, cancel: &super::subprocess::Cancel, waiting: impl FnOnce()) -> Result<InstallLock, Failure> {
         self.open()?;
         self.check(name)?;
-        let folder = self.root.join(name);
-        make_all(&folder).map_err(|error| self.unusable(&error.to_string()))?;
-        let path = folder.join(".lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .map_err(|error| self.unusable(&error.to_string()))?;
+        // Among the stages, where one that a killed process leaves is removed by the next.
+        let path = self.root.join(STAGES).join(format!("{name}.lock"));
         let mut waiting = Some(waiting);
         loop {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
+                .map_err(|error| self.unusable(&error.to_string()))?;
             match file.try_lock() {
-                Ok(()) => return Ok(InstallLock { _lock: file }),
+                // The one before has removed it meanwhile, and another process may have made it again.
+                Ok(()) if !same_file(&file, &path) => continue,
+                // Where there are no locks, the rename alone still keeps entries whole.
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(InstallLock { path, _lock: file }),
                 Err(TryLockError::WouldBlock) => {}
-                // No locks here: the rename alone still keeps entries whole.
-                Err(TryLockError::Error(_)) => return Ok(InstallLock { _lock: file }),
             }
             if let Some(waiting) = waiting.take() {
                 waiting();
@@ -255,7 +255,15 @@ impl Store {
 #[must_use]
 #[derive(Debug)]
 pub struct InstallLock {
+    path: PathBuf,
     _lock: File,
+}
+
+impl Drop for InstallLock {
+    fn drop(&mut self) {
+        // While it is held: it is not the file of another process then. One that cannot be removed goes with the next cleaning.
+        let _later = std::fs::remove_file(&self.path);
+    }
 }
 
 /// A folder that becomes an entry, or is gone when dropped.
@@ -481,6 +489,23 @@ mod tests {
         assert_eq!(left.len(), 2, "{left:?}");
         drop(alive);
         assert_eq!(std::fs::read_dir(&stages).unwrap().count(), 0);
+    }
+
+    /// An install that is given up leaves nothing: neither an empty directory of the recipe nor a lock.
+    #[test]
+    fn a_turn_leaves_nothing_and_is_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(&folder.path().join("store"));
+        let cancel = crate::subprocess::Cancel::default();
+        let turn = store.turn("postgres", &cancel, || ()).unwrap();
+        let mut has_waited = false;
+        let cancelled = crate::subprocess::Cancel::default();
+        drop(cancelled.on_drop());
+        assert!(store.turn("postgres", &cancelled, || has_waited = true).is_err() && has_waited);
+        drop(turn);
+        drop(store.turn("postgres", &cancel, || ()).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path().join("store").join(STAGES)).unwrap().count(), 0);
+        assert!(!folder.path().join("store/postgres").exists());
     }
 
     #[test]

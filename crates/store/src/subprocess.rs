@@ -78,7 +78,7 @@ impl SubprocessOutput {
             Some(line) => line.chars().take(160).filter(|c| !c.is_control()).collect(),
             None => match (self.code, self.signal) {
                 (Some(code), _) => format!("it exited with {code}"),
-                (None, Some(signal)) => format!("it was ended by signal {signal}"),
+                (None, Some(signal)) => format!("it was killed by signal {signal}"),
                 (None, None) => "it ended".to_owned(),
             },
         }

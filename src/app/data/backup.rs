@@ -11,7 +11,7 @@ use std::time::Duration;
 use devrun_data::{BackupFormat, BackupManifest, hash_file, manifest_path, nonce, pack, tree_bytes};
 use devrun_model::ready::Endpoint;
 use devrun_model::service::Server;
-use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServerDump, ServiceSpec, VolumeClass, VolumeSpec};
+use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServerDump, ServiceSpec, StopPurpose, VolumeClass, VolumeSpec};
 use devrun_runtime::{probe, secrets};
 use devrun_store::DownloadProgress as _;
 
@@ -216,7 +216,8 @@ impl Backup<'_> {
             return save();
         }
         let names = std::iter::once(volume.name.clone()).collect();
-        let pause = work.runtime.block_on(pause::pause(self.project, &self.read.plan, &names, &work.cancel))?;
+        let pause =
+            work.runtime.block_on(pause::pause(self.project, &self.read.plan, &names, StopPurpose::Backup, &work.cancel))?;
         match save().and_then(|()| work.runtime.block_on(pause.check_undisturbed())) {
             Ok(()) => {
                 let (code, _) = work.runtime.block_on(pause.resume(self.term))?;

@@ -8,8 +8,8 @@ use devrun_data::{CopyCancel, sync_file_system};
 use devrun_model::feed::Status;
 use devrun_model::service::Server;
 use devrun_model::{
-    Command, Failure, FailureKind, Health, Kind, Launch, Plan, ServiceId, ServiceSpec, ServiceStatus, State, UpOptions,
-    VolumeName,
+    Command, Failure, FailureKind, Health, Kind, Launch, Plan, ServiceId, ServiceSpec, ServiceStatus, State, StopPurpose,
+    UpOptions, VolumeName,
 };
 use devrun_runtime::recipes;
 
@@ -96,6 +96,7 @@ pub async fn pause(
     project: &Project,
     plan: &Plan,
     volumes: &BTreeSet<VolumeName>,
+    purpose: StopPurpose,
     cancel: &CopyCancel,
 ) -> Result<Pause, Failure> {
     let (session, status) = request::session(project).await?;
@@ -118,7 +119,7 @@ pub async fn pause(
     }
     prepare_stop(plan, volumes, &status).await;
     pause.begun = Instant::now();
-    pause.session.command(token(), Command::Stop { targets: pause.stopped.clone() }).await?;
+    pause.session.command(token(), Command::Stop { targets: pause.stopped.clone(), purpose }).await?;
     loop {
         let Some(status) = pause.status().await? else { return Err(ended()) };
         if !pause.any_live(&status) {

@@ -75,7 +75,7 @@ async fn first_pass(spec: &ServiceSpec, ready: ReadySpec, runner: devrun_keeper:
 }
 
 fn not_ready(spec: &ServiceSpec, within: Duration, last: &str) -> Failure {
-    let reason = format!("{} is not ready after {}: {last}", spec.id, duration::human(within));
+    let reason = format!("{} was not ready within {}: {last}", spec.id, duration::human(within));
     Failure::new(FailureKind::NotReady, reason)
-        .help(format!("journalctl shows its output; ready.within of {} is longer", spec.id))
+        .help(format!("raise services.{}.ready.within; journalctl shows its output", spec.service))
 }

@@ -1,6 +1,6 @@
 //! `devrun export`: the procfile in another format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use clap::Args;
 use crate::ui::term::{data, safe, say};
 use devrun_convert::{ExportSource, Exported, InstallCommands, SystemdSource};
 use devrun_model::exit;
-use devrun_model::{Failure, FailureKind, Plan, VolumeClass};
+use devrun_model::{Failure, FailureKind, Launch, Plan, VolumeClass};
 use devrun_runtime::runtime_dir;
 use devrun_store::{catalog, lockfile::LockFile, trusted_file};
 
@@ -108,7 +108,7 @@ impl Inputs {
         let merged = read.document.merged();
         let mut variables = variables(&read, &merged);
         variables.extend(project.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-        Ok(Self { versions: versions(&project)?, merged, read, variables })
+        Ok(Self { versions: versions(&project, &read.plan)?, merged, read, variables })
     }
     fn source<'a>(&'a self, variable: &'a dyn Fn(&str) -> Option<String>) -> ExportSource<'a> {
         ExportSource {
@@ -259,8 +259,9 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The versions in use: those that `devrun.lock` pins; else the newest of the catalogue.
-fn versions(project: &Project) -> Result<BTreeMap<String, String>, Failure> {
+/// The versions in use: that of the server that a start here would run; where there is none, the one that `devrun.lock` pins, else
+/// the newest of the catalogue.
+fn versions(project: &Project, plan: &Plan) -> Result<BTreeMap<String, String>, Failure> {
     let mut versions: BTreeMap<String, String> = BTreeMap::new();
     for catalog in catalog::Catalog::all()? {
         if let Some(version) = catalog.versions.first() {
@@ -269,6 +270,19 @@ fn versions(project: &Project) -> Result<BTreeMap<String, String>, Failure> {
     }
     for entry in LockFile::read(&project.root.join("devrun.lock"))?.entries() {
         versions.insert(entry.name.clone(), entry.version.clone());
+    }
+    // What is not on this machine is not looked for in the network.
+    let options = load::fetch_options(project, true, None, Arc::new(devrun_store::NoDownloadProgress));
+    let runtime = crate::app::runtime::runtime()?;
+    let mut seen = BTreeSet::new();
+    for spec in plan.services.values() {
+        if let Launch::Recipe(recipe) = &spec.launch
+            && seen.insert(recipe.recipe.name.clone())
+            && let Ok(located) = runtime.block_on(devrun_store::which(recipe, &options))
+            && located.version.starts_with(|char: char| char.is_ascii_digit())
+        {
+            versions.insert(recipe.recipe.name.clone(), located.version);
+        }
     }
     Ok(versions)
 }

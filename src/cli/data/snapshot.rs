@@ -16,7 +16,7 @@ use crate::globals::Globals;
 use crate::ui::table;
 use crate::ui::term::{Progress, Term, say};
 use devrun_data::{GitHead, SnapshotManifest, SnapshotStage, SnapshotStore, check_name, copy_tree, free_bytes, tree_bytes};
-use devrun_model::{ByteSize, Failure, FailureKind, Health, ServiceSpec, State, VolumeSpec, duration, exit};
+use devrun_model::{ByteSize, Failure, FailureKind, Health, ServiceSpec, State, StopPurpose, VolumeSpec, duration, exit};
 use devrun_runtime::secrets;
 
 // `snapshot`.
@@ -143,7 +143,7 @@ fn take(
         };
         manifest.counts = work.runtime.block_on(counts::of(plan, ready));
         let names = volumes.iter().map(|volume| volume.name.clone()).collect();
-        let pause = work.runtime.block_on(pause::pause(project, plan, &names, &work.cancel))?;
+        let pause = work.runtime.block_on(pause::pause(project, plan, &names, StopPurpose::SnapshotSave, &work.cancel))?;
         let copied = copy(read, volumes, &stage, &mut manifest, work).and_then(|secrets| {
             work.runtime.block_on(pause.check_undisturbed())?;
             Ok(secrets)

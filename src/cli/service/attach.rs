@@ -1,7 +1,8 @@
 //! `devrun attach`: the terminal of a service with `tty = true`, in the place of ours.
 //!
-//! Ours is raw meanwhile: every key goes to the service, Ctrl-C too; only Ctrl-] is ours. Whatever ends this verb, a guard
-//! gives the terminal back as it was.
+//! Ours is raw meanwhile: every key goes to the service, Ctrl-C too; only Ctrl-] is ours. Whatever ends this command, a guard
+//! gives the terminal back as it was. Input that comes from a pipe or a file has an end: as with `docker attach` the output is
+//! shown until the service ends, and the service is not sent an end of file, which would end most of them.
 
 use clap::Args;
 use std::io::{IsTerminal, Read, Write};
@@ -30,7 +31,7 @@ pub struct AttachArgs {
 
 /// Ctrl-].
 const LEAVE: u8 = 0x1d;
-/// For somebody who has no terminal.
+/// Where standard output is not a terminal.
 const USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 
 enum Left {
@@ -74,7 +75,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
             let mut screen = Screen::default();
             loop {
                 let raw = if interactive { RawMode::enter(stdin.as_fd()).ok() } else { None };
-                let left = sit(&mut client, &mut taken, &mut keys, interactive, &mut screen).await;
+                let left = sit(&mut client, &mut taken, &mut keys, interactive, &mut screen, &id).await;
                 screen.tidy();
                 drop(raw);
                 match left? {
@@ -122,8 +123,10 @@ async fn sit(
     keys: &mut Receiver<Vec<u8>>,
     interactive: bool,
     screen: &mut Screen,
+    id: &ServiceId,
 ) -> Result<Left, Failure> {
     let Taken { signals: ending, resized, suspended } = taken;
+    let mut has_input = true;
     loop {
         tokio::select! {
             reply = client.next() => match reply? {
@@ -136,7 +139,16 @@ async fn sit(
                 }
                 Some(_) => {}
             },
-            Some(mut bytes) = keys.recv() => {
+            typed = keys.recv(), if has_input => {
+                let Some(mut bytes) = typed else {
+                    // A terminal that was closed.
+                    if interactive {
+                        return Ok(Left::Detached);
+                    }
+                    has_input = false;
+                    say(format!("end of input: showing the output of {id} until it ends (Ctrl-C detaches)"));
+                    continue;
+                };
                 let leave = if interactive { bytes.iter().position(|byte| *byte == LEAVE) } else { None };
                 bytes.truncate(leave.unwrap_or(bytes.len()));
                 if !bytes.is_empty() {
@@ -164,7 +176,6 @@ fn typed() -> Receiver<Vec<u8>> {
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
         let mut buffer = [0u8; 4096];
-        // At the end of a pipe nothing more is typed, but the screen goes on.
         while let Ok(count @ 1..) = stdin.read(&mut buffer) {
             if sender.blocking_send(buffer[..count].to_vec()).is_err() {
                 return;

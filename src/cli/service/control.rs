@@ -10,7 +10,7 @@ use crate::ui::progress::ProgressView;
 use crate::ui::term::Term;
 use devrun_model::exit;
 use devrun_model::feed::FeedItem;
-use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Signal, State};
+use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Signal, State, StopPurpose};
 
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::missing_files::MissingFiles;
@@ -88,7 +88,7 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
             targets.clone()
         };
         let mut view = ProgressView::new(term);
-        session.command(token(), Command::Stop { targets }).await?;
+        session.command(token(), Command::Stop { targets, purpose: StopPurpose::Manual }).await?;
         let mut signals = Signals::take()?;
         let mut kill_at = grace.map(|grace| tokio::time::Instant::now() + grace);
         loop {

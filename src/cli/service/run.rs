@@ -11,6 +11,7 @@ use clap::Args;
 use crate::ui::term::{Term, say};
 use devrun_model::client_env::{self, Addressed};
 use devrun_model::exit;
+use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, RecipeBook as _, ServiceId, ServiceSpec};
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::runtime_dir;
@@ -170,10 +171,7 @@ pub fn run(globals: &Globals, args: &RunArgs, term: Term) -> Result<i32, Failure
             (exit::DONE, Some(failure)) => Err(failure),
             (code, _) => Ok(code),
         },
-        Err(failure) => {
-            say(format!("devrun: stack: {failure}"));
-            Err(failure)
-        }
+        Err(failure) => Ok(refused(&failure)),
     }
 }
 
@@ -223,6 +221,24 @@ fn no_command(services: &[String]) -> Failure {
         "devrun run {service} -- {command} starts {service}, runs the command and stops it; in a running stack: devrun exec \
          {service} -- {command}"
     ))
+}
+
+/// Says once why the command was not run, and returns the code.
+fn refused(failure: &Failure) -> i32 {
+    let code = exit::of(failure.kind);
+    // It may quote an address with a login.
+    let reason = Masker::default().text(&failure.reason);
+    let (first, rest) = reason.split_once('\n').unwrap_or((&reason, ""));
+    if !failure.is_shown {
+        if !rest.is_empty() {
+            say(format!("error: {reason}"));
+        }
+        if let Some(help) = &failure.help {
+            say(format!("help: {help}"));
+        }
+    }
+    say(format!("devrun: stack: exit {code} ({}): {first}", exit::meaning_of(failure.kind)));
+    code
 }
 
 /// The command's code is passed on; the words before it tell it from one of ours.

@@ -94,7 +94,8 @@ fn row(notice: &StateChange) -> String {
     if let Some(code) = notice.exit_code {
         text.push_str(&format!("  exit {code}"));
     }
-    if let Some(reason) = notice.reason.as_ref().filter(|reason| !reason.is_empty()) {
+    let reason = notice.reason_beyond_exit();
+    if !reason.is_empty() {
         text.push_str(&format!("  {}", safe(reason)));
     }
     text

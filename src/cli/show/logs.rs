@@ -18,7 +18,7 @@ use devrun_model::pattern_error::pattern_error;
 use devrun_model::{Failure, FailureKind, ServiceId};
 
 use crate::app::load::{self};
-use crate::app::restart_reasons::{RestartReasons, file_restarts};
+use crate::app::restart_reasons::{RestartReasons, past_reasons};
 use crate::globals::Globals;
 
 #[derive(Debug, Args)]
@@ -124,7 +124,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
     let mut restarts = match args.no_prefix {
         // What is written on is the service's own output.
         true => VecDeque::new(),
-        false => file_restarts(&project.places, &ids, &query),
+        false => past_reasons(&project.places, &ids, &query),
     };
     let mut is_first = true;
     for line in merged(&project.places.logs(), &ids, &query).map_err(unreadable)? {

@@ -21,17 +21,24 @@ pub struct WhyArgs {
     pub json: bool,
 }
 
+/// Lines of the log of what has failed.
+const LAST_LINES: usize = 5;
+
 /// Runs it.
 ///
 /// # Errors
 /// `Config` when there is no such service.
 pub fn run(globals: &Globals, args: &WhyArgs, _term: Term) -> Result<i32, Failure> {
     let observer = Observer::new(globals)?;
-    let found = crate::app::runtime::runtime()?.block_on(observer.explain(&args.service))?;
+    let (found, last) = crate::app::runtime::runtime()?.block_on(observer.explain_with_log(&args.service, LAST_LINES))?;
     if args.json {
         return readonly::json(&found);
     }
     let mut out: String = found.lines(local_time).iter().map(|line| safe(line) + "\n").collect();
+    for log in &last {
+        out.push_str(&format!("  last lines of {}:\n", safe(&log.service)));
+        out.extend(log.lines.iter().map(|line| format!("    {}\n", safe(line))));
+    }
     if let Some(help) = &found.help {
         out.push_str(&format!("help: {}\n", safe(help)));
     }

@@ -2,6 +2,7 @@
 //! recipe is named.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -16,6 +17,7 @@ use devrun_store::{FetchOptions, Located};
 
 use crate::app::load::{self, Wanted};
 use crate::app::readonly;
+use crate::app::session::Signals;
 use crate::globals::Globals;
 use crate::ui::exit_line;
 
@@ -171,6 +173,9 @@ impl BinaryRow {
     }
 }
 
+/// How long an interrupted fetch may take to remove what it has begun.
+const CLEANUP: Duration = Duration::from_secs(5);
+
 /// Asks for each in turn; the first failure decides the code, and the others are still shown.
 fn each(
     setting: &Setting,
@@ -179,10 +184,22 @@ fn each(
 ) -> Result<i32, Failure> {
     let runtime = crate::app::runtime::runtime()?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
+    let mut signals = runtime.block_on(async { Signals::take() })?;
     for recipe in &setting.recipes {
-        match runtime.block_on(ask(recipe, &setting.options)) {
-            Ok(located) => found.push(BinaryRow::of(recipe, located)),
-            Err(failure) => failures.push((recipe.recipe.name.clone(), failure)),
+        let answer = runtime.block_on(async {
+            tokio::select! {
+                answer = ask(recipe, &setting.options) => Ok(answer),
+                code = signals.next() => Err(code),
+            }
+        });
+        match answer {
+            Ok(Ok(located)) => found.push(BinaryRow::of(recipe, located)),
+            Ok(Err(failure)) => failures.push((recipe.recipe.name.clone(), failure)),
+            Err(code) => {
+                // What was begun is removed by its threads.
+                runtime.shutdown_timeout(CLEANUP);
+                return Ok(code);
+            }
         }
     }
     if json {

@@ -184,9 +184,8 @@ pub fn event_line(change: &StateChange, time: &str) -> String {
     if let Some(code) = change.exit_code {
         line.push_str(&format!("  exit {code}"));
     }
-    // Of a plain exit the reason says the same as the code.
-    let says_more = |reason: &&str| !reason.is_empty() && change.exit_code.is_none_or(|code| *reason != format!("exit {code}"));
-    if let Some(reason) = change.reason.as_deref().filter(says_more) {
+    let reason = change.reason_beyond_exit();
+    if !reason.is_empty() {
         line.push_str(&format!("  {reason}"));
     }
     line

@@ -460,7 +460,7 @@ fn a_server_that_was_given_its_new_password_runs_on_and_its_readers_restart_once
     > 0 renew db; restart api
       redefine db#1
       stop api#1
-      api running → stopping: restart by hand
+      api running → stopping: secret rotated
     > 0 exited api#1: exit 0
     > 0 tree empty api#1
       fetch api#2

@@ -10,7 +10,7 @@ use crate::{Action, Event, StartOutcome, Supervisor, Tick};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{
     Check, Command, Condition, Dependency, Failure, FailureKind, Kind, Plan, ProjectName, ReadySpec, RestartPolicy, ServiceId,
-    ServiceName, ServiceSpec, State, TaskSpec, UpOptions,
+    ServiceName, ServiceSpec, State, StopPurpose, TaskSpec, UpOptions,
 };
 
 pub(crate) fn id(text: &str) -> ServiceId {
@@ -151,7 +151,10 @@ impl Scenario {
         self.feed(Event::Command(Command::Start { plan: None, targets: targets.iter().map(|name| id(name)).collect() }))
     }
     pub(crate) fn stop(&mut self, targets: &[&str]) -> &mut Self {
-        self.feed(Event::Command(Command::Stop { targets: targets.iter().map(|name| id(name)).collect() }))
+        self.feed(Event::Command(Command::Stop {
+            targets: targets.iter().map(|name| id(name)).collect(),
+            purpose: StopPurpose::Manual,
+        }))
     }
     pub(crate) fn restart(&mut self, targets: &[&str], with_dependents: bool) -> &mut Self {
         let targets = targets.iter().map(|name| id(name)).collect();
@@ -265,7 +268,7 @@ fn event_text(event: &Event) -> String {
             format!("up{}{}", names(targets), if plan.is_some() { " with a plan" } else { "" })
         }
         Event::Command(Command::Start { targets, .. }) => format!("start{}", names(targets)),
-        Event::Command(Command::Stop { targets }) => format!("stop{}", names(targets)),
+        Event::Command(Command::Stop { targets, .. }) => format!("stop{}", names(targets)),
         Event::Command(Command::Restart { targets, with_dependents, .. }) => {
             format!("restart{}{}", names(targets), if *with_dependents { " with dependents" } else { "" })
         }

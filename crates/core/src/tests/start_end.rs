@@ -116,8 +116,8 @@ fn the_step_that_ends_the_run_starts_nothing() {
     > 0 tree empty tests#1
       tests stopping → completed [0]
       stop db#1
-      db running → stopping
       report waiting → stopped
+      db running → stopping
       settled report: Cancelled: stopped before the start was over; code 0
     ");
 }
@@ -163,7 +163,7 @@ fn a_crash_while_others_wait_is_said_at_once_and_they_wait_on_while_the_policy_r
       say db: exit 1; restart 1 in 0.2s, others wait for it
       unprobe db#1
       stop db#1
-      db starting → stopping (starting) [1]: exit 1
+      db starting → stopping (starting) [1]: exit 1; restarts in 0.2s
     > 100 tree empty db#1
       db stopping → backing-off [1]: exit 1
     > 400 timer
@@ -178,8 +178,8 @@ fn a_crash_while_others_wait_is_said_at_once_and_they_wait_on_while_the_policy_r
       say db: exit 1; given up after 1 restart in a row; the services that depend on it cannot start
       unprobe db#2
       stop db#2
-      api waiting → blocked: db failed: exit 1; given up after 1 restart in a row
       db starting → stopping (starting) [1]: exit 1; given up after 1 restart in a row
+      api waiting → blocked: db failed: exit 1; given up after 1 restart in a row
     > 500 tree empty db#2
       db stopping → failed [1]: exit 1; given up after 1 restart in a row
       settled db: Service: exit 1; given up after 1 restart in a row; api blocked by db

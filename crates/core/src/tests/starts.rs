@@ -36,8 +36,8 @@ fn a_dependent_starts_the_instant_its_last_dependency_holds() {
     > 30 probe failed db#1: connection refused
     > 40 passed db#1
       init api#1
-      api waiting → initialising
       db starting → running (healthy)
+      api waiting → initialising
     > 50 init done api#1
       spawn api#1
     > 50 spawned api#1
@@ -170,8 +170,8 @@ fn a_broken_dependency_blocks_at_once_and_names_the_root() {
     > 50 probe failed redis#1: NOAUTH
       unprobe redis#1
       stop redis#1
-      api waiting → blocked: redis failed: NOAUTH Authentication required
       redis starting → stopping (starting): NOAUTH Authentication required
+      api waiting → blocked: redis failed: NOAUTH Authentication required
       web waiting → blocked: redis failed: NOAUTH Authentication required
     > 60 exited redis#1: exit 0
     > 60 tree empty redis#1
@@ -216,8 +216,8 @@ fn optional_services_hold_nobody_up() {
       web fetching → initialising
     > 1 fetch failed ollama#1: ollama is not installed
       init api#1
-      api waiting → initialising
       ollama fetching → skipped: ollama is not installed
+      api waiting → initialising
     > 1 init done api#1
       spawn api#1
     > 1 spawned api#1
@@ -297,8 +297,8 @@ fn left_out_work_counts_as_no_failure_and_is_done_once_its_server_is_there() {
       qdrant fetching → skipped: no source
     > 2 fetched setup#1
       init api#1
-      api waiting → initialising
       setup waiting → skipped: qdrant is left out: no source
+      api waiting → initialising
     > 2 init done api#1
       spawn api#1
     > 2 spawned api#1
@@ -351,8 +351,8 @@ fn a_task_that_takes_too_long_fails() {
     assert_snapshot!(stage.trace(), @"
     > 300000 timer
       stop seed#1
-      api waiting → blocked: seed failed: no exit after 5m
       seed running → stopping: no exit after 5m
+      api waiting → blocked: seed failed: no exit after 5m
     > 300100 exited seed#1: exit 143
     > 300100 tree empty seed#1
       seed stopping → failed [143]: no exit after 5m
@@ -373,8 +373,8 @@ fn a_service_that_is_never_ready_fails_with_the_last_answer() {
     > 120000 timer
       unprobe db#1
       stop db#1
-      api waiting → blocked: db failed: not ready within 2m: 57P03 the database system is starting up
       db starting → stopping (starting): not ready within 2m: 57P03 the database system is starting up
+      api waiting → blocked: db failed: not ready within 2m: 57P03 the database system is starting up
     > 120050 exited db#1: exit 0
     > 120050 tree empty db#1
       db stopping → failed [0]: not ready within 2m: 57P03 the database system is starting up
@@ -435,8 +435,8 @@ fn a_missing_key_blocks_its_readers_only() {
     > 0 up
       fetch db#1
       fetch ui#1
-      agent stopped → blocked: no value for OPENAI_KEY
       db stopped → fetching
+      agent stopped → blocked: no value for OPENAI_KEY
       ui stopped → blocked: agent failed: no value for OPENAI_KEY
     > 0 fetched ui#1
     > 0 fetched db#1

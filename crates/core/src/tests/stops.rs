@@ -139,11 +139,11 @@ fn a_stop_wins_from_every_stage_of_a_start() {
       unprobe starting#1
       stop starting#1
       backing backing-off → stopped [1]
+      waiting waiting → stopped
       fetching fetching → stopping
       initialising initialising → stopping
       spawning initialising → stopping
       starting starting → stopping (starting)
-      waiting waiting → stopped
     > 20 fetched fetching#1
       fetching stopping → stopped
     > 20 init failed initialising#1: cancelled
@@ -293,8 +293,8 @@ fn a_restart_with_dependents_stops_them_first_and_starts_them_after() {
       db initialising → starting (starting)
     > 50 passed db#2
       init api#2
-      api waiting → initialising
       db starting → running (healthy)
+      api waiting → initialising
     > 60 init done api#2
       spawn api#2
     > 60 spawned api#2
@@ -342,4 +342,16 @@ fn who_stays_up_without_what_it_depends_on_is_known() {
     assert!(left(&stage, &["db", "api", "web"]).is_empty() && left(&stage, &["idle"]).is_empty());
     stage.stop(&["db"]).gone("db", 0);
     assert!(left(&stage, &["db"]).is_empty(), "it is stopped already");
+}
+
+/// Whatever the names are: a service is shown as stopped before what it depends on is shown as stopping.
+#[test]
+fn a_stop_is_shown_in_the_order_in_which_it_is_done() {
+    let mut stage = Scenario::new(vec![service("adb", ""), service("zweb", "adb:started")]);
+    stage.at(0).up().runs("adb").runs("zweb");
+    stage.trace();
+    stage.at(10).down().gone("zweb", 0);
+    let trace = stage.trace();
+    let place = |text: &str| trace.find(text).unwrap_or_else(|| panic!("{text} in {trace}"));
+    assert!(place("zweb stopping → stopped") < place("adb running → stopping"), "{trace}");
 }

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use super::scenario::{Scenario, action_text, fail, id, on_demand, probed, service, task};
 use crate::{Action, Event};
 use devrun_model::keeper::ExitStatus;
-use devrun_model::{Command, FailureKind, RestartPolicy, ServiceSpec, Signal, UpOptions};
+use devrun_model::{Command, FailureKind, RestartPolicy, ServiceSpec, Signal, StopPurpose, UpOptions};
 
 /// `a` is under test; `z` runs, so that the run does not end by itself; `dep` is what `a` may wait for.
 fn stage() -> Scenario {
@@ -165,7 +165,7 @@ fn events(generation: u64) -> Vec<(&'static str, Event)> {
         ("file changed", Event::FileChanged(a(), "x".to_owned())),
         ("up", Event::Command(Command::Up { plan: None, targets: targets(), options: UpOptions::default() })),
         ("start", Event::Command(Command::Start { plan: None, targets: targets() })),
-        ("stop", Event::Command(Command::Stop { targets: targets() })),
+        ("stop", Event::Command(Command::Stop { targets: targets(), purpose: StopPurpose::Manual })),
         ("restart", Event::Command(Command::Restart { plan: None, targets: targets(), with_dependents: false, grace_ms: None })),
         ("kill", Event::Command(Command::Kill { targets: targets(), signal: Signal::TERM })),
         ("down", Event::Command(Command::Down { grace_ms: None })),

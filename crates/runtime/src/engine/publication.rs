@@ -58,17 +58,18 @@ impl Engine {
         self.publish(FeedItem::Notice(notice));
     }
 
-    /// Tells whoever is attached why a service that runs is stopped, or is started again.
+    /// A line for attached views: why a service that runs is stopped, has exited, or is started again.
     fn note_restart(&self, notice: &StateChange) {
+        let own_exit = notice.own_exit();
         let verb = match (notice.from, notice.to) {
             (State::Starting | State::Running, State::Stopping) => "stopping",
-            (_, State::BackingOff) => "restarts",
+            (_, State::BackingOff) if !notice.follows_exit() => "restarts",
             _ => return,
         };
         let names = [notice.service.clone(), format!("{}.{}", notice.service, notice.replica)];
         let id = names.iter().filter_map(|name| ServiceId::parse(name).ok()).find(|id| self.instances.contains_key(id));
         if let (Some(id), Some(reason)) = (id, notice.reason.as_ref().filter(|reason| !reason.is_empty())) {
-            self.pump.note(&id, format!("{verb}: {reason}"));
+            self.pump.note(&id, own_exit.unwrap_or_else(|| format!("{verb}: {reason}")));
         }
     }
 

@@ -61,7 +61,7 @@ impl Engine {
                 self.publish(FeedItem::Accepted { token });
                 match &command {
                     Command::Up { .. } => self.report_changed_inputs(),
-                    Command::Stop { targets } => self.report_dependents_left(targets),
+                    Command::Stop { targets, .. } => self.report_dependents_left(targets),
                     _ => {}
                 }
                 self.queue.push_back(Event::Command(command));

@@ -95,6 +95,7 @@ async fn taken_ports(
                 && !runs(spec)
                 && let Err(PortConflict::Held(holder)) = ports::check(&spec.bind, *port)
             {
+                let holder = port_conflicts::holder_in_words(*port, &holder);
                 replaced.push(format!("{}/{name}: port {port} is held by {holder}; a free one would be used", spec.service));
             }
         }
