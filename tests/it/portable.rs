@@ -35,6 +35,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("performance::a_hundred_services_without_probes_wake_nobody", "the keeper looks at all processes once a second"),
     ("process::a_stray_that_fits_nobody_is_ended_by_finish", HIDES),
     ("spawn_paths::", "clone3, close_range and children in the keeper's memory are Linux's"),
+    ("recipes::every_recipe_as_text", "root runs servers of its recipes in a user namespace, which is Linux's"),
     ("start_first::a_version_that_does_not_come_up_leaves_the_present_one", ACCEPTED),
     ("stopping::o10_a_killed_keeper_is_replaced_and_the_services_do_not_notice", CODES),
     ("state_deleted::a_deleted_state_directory_makes_no_second_stack", NOTICES),
