@@ -240,7 +240,7 @@ fn a_change_is_a_line_that_says_everything_once() {
     };
     for (reason, exit_code, expected) in [
         (Some("exit 1"), Some(1), "running → failed  exit 1"),
-        (Some("exit 1 before it became ready"), Some(1), "running → failed  exit 1  exit 1 before it became ready"),
+        (Some("exit 1 before it became ready"), Some(1), "running → failed  exit 1  before it became ready"),
         (Some("killed by SIGKILL"), None, "running → failed  killed by SIGKILL"),
         (None, None, "running → failed"),
     ] {
