@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn every_key_has_one_that_is_toml() {
         let wrong = node(TomlValue::Bool(true));
-        for key in KEYS {
+        // A key that takes anything has no wrong value.
+        for key in KEYS.iter().filter(|key| key.shape != Shape::Any) {
             let line = example(&format!("services.x.{}", key.name), key.shape, &wrong);
             let line = line.unwrap_or_else(|| panic!("{} has no example", key.name));
             assert!(toml::from_str::<toml::Table>(&line).is_ok(), "{}: {line}", key.name);

@@ -85,7 +85,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
     for (key, process) in &mut processes {
         process_variables::fill_process(process, &vars);
         if process_variables::is_left(process) {
-            let text = "a {{template}} that is no plain {{.NAME}} of `vars` stays as it is: write its value";
+            let text = "a {{template}} other than {{.NAME}} of `vars` stays as it is: write its value";
             report.not_mapped(key.at, format!("processes.{}", key.name), text);
         }
     }

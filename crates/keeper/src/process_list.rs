@@ -63,6 +63,11 @@ mod tests {
         }
         let mut child = std::process::Command::new("sleep").arg("1000").env("DEVRUN_PROJECT", "a=b").spawn().unwrap();
         let pid = child.id().cast_signed();
+        // The kernel lets the parent run before the new program's environment is in its place.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while variable(pid, "DEVRUN_PROJECT").is_none() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         let seen = [variable(pid, "DEVRUN_PROJECT"), variable(pid, "DEVRUN"), variable(-1, "PATH")];
         child.kill().unwrap();
         child.wait().unwrap();
