@@ -43,6 +43,10 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+fn is_below_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotADirectory)
+}
+
 /// Maps files that belong together.
 ///
 /// # Errors
@@ -64,8 +68,8 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: DirectoryReader, around: &S
     // The mapping asks for files as it meets their names. One that is there and may not be read is no absent one.
     let refused = RefCell::new(None);
     let text_of = |path: &Path| match read(path) {
-        // A mounted directory is listed, not read.
-        _ if path.is_dir() => None,
+        // A mounted directory is listed, not read, and nothing lies below a file.
+        _ if path.is_dir() || is_below_file(path) => None,
         Ok(text) => text,
         Err(failure) => {
             refused.borrow_mut().get_or_insert(failure);

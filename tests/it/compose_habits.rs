@@ -270,3 +270,21 @@ fn a_directory_without_a_procfile_names_what_makes_one() {
     project.write("process-compose.yaml", "processes: {}\n");
     project.run(&["up"]).code(2).says("devrun import process-compose.yaml");
 }
+
+/// Shows: import. What is mounted may be a file, a program or a directory that holds a `.env`; only the last is looked into.
+#[test]
+fn import_looks_into_mounted_directories_alone() {
+    let project = Project::new();
+    project.write("app.conf", "x\n");
+    project.write("x.sql", "select 1;\n");
+    project.write("src/.env", "DB_HOST=db\n");
+    std::fs::write(project.path("tool"), [0u8, 159, 146, 150]).expect("a program that is no text");
+    project.write(
+        "compose.yaml",
+        "services:\n  app: { image: 'python:3', command: ./tool serve, volumes: ['./app.conf:/app.conf', './src:/src'] }\n  db: { image: 'postgres:15', environment: { POSTGRES_PASSWORD: x }, volumes: ['./x.sql:/docker-entrypoint-initdb.d/x.sql'] }\n",
+    );
+    project.run(&["import", "compose.yaml"]).code(0);
+    let procfile = project.read("procfile.toml");
+    assert!(procfile.contains("DB_HOST = \"${db.host}\""), "{procfile}");
+    project.run(&["check"]).code(0);
+}

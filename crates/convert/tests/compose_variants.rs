@@ -143,9 +143,9 @@ fn mounted_files_of_options_become_settings() {
     has(&converted, "services/pg/set/max_connections", "9");
     has(&converted, "services/pg/set/shared_buffers", "128MB");
     lacks(&converted, "services/pg/set/listen_addresses");
+    says(&converted, KeyOutcome::Mapped, "services.pg.command: config_file: its lines stand in `set`");
     has(&converted, "services/pg/port", 5440);
-    has(&converted, "services/pg/encoding", "UTF8");
-    has(&converted, "services/pg/locale", "C");
+    says(&converted, KeyOutcome::Dropped, "POSTGRES_INITDB_ARGS: -E: the recipe makes databases in UTF-8");
     says(&converted, KeyOutcome::NotMapped, "initdb its own arguments: --data-checksums is left out");
     says(&converted, KeyOutcome::NotMapped, "pg.conf:4: not mapped: services.pg.volumes: ssl = on is left out");
     says(&converted, KeyOutcome::NotMapped, "pg_hba.conf");
@@ -224,4 +224,54 @@ fn variables_of_process_compose_are_filled_in() {
     has(&converted, "services/api/port", 9090);
     has(&converted, "services/api/ready/http", "/h");
     says(&converted, KeyOutcome::NotMapped, "processes.other: a {{template}}");
+}
+
+#[test]
+fn ports_and_addresses_out_of_variables_and_networks() {
+    let yaml = "services:\n  api: { image: 'node:20', command: npm start, ports: ['${API_PORT:-3000}:${API_PORT:-3000}'], networks: { n: { ipv4_address: 172.28.0.10 } } }\n  moved: { image: 'node:20', command: npm start, environment: { PORT: '${IN}' }, ports: ['8000:${IN}'] }\n  web: { image: 'node:20', command: npm start, environment: { A: 'http://api:3000', B: 'http://172.28.0.10:3000', C: 'http://moved:4000', D: 'postgres://u:p@172.28.0.11/x', E: 172.28.0.11, F: 172.28.0.110 } }\n  db: { image: 'postgres:15', environment: { POSTGRES_PASSWORD: p }, ports: ['${DB_PORT:-5432}:5432'], networks: { n: { ipv4_address: 172.28.0.11 } } }\n  optional: { image: 'node:20', command: npm start, depends_on: { nowhere: { condition: service_started, required: false } } }\n";
+    let converted = import(&[("compose.yaml", yaml), (".env", "IN=4000\n")]);
+    has(&converted, "services/api/port", "${API_PORT:-3000}");
+    has(&converted, "services/moved/port", 8000);
+    lacks(&converted, "services/moved/env");
+    has(&converted, "services/web/env/A", "http://${api.addr}");
+    has(&converted, "services/web/env/B", "http://${api.addr}");
+    has(&converted, "services/web/env/C", "http://${moved.addr}");
+    has(&converted, "services/web/env/D", "postgres://u:p@${db.addr}/x");
+    has(&converted, "services/web/env/E", "${db.host}");
+    has(&converted, "services/web/env/F", "172.28.0.110");
+    let lines = converted.report.render(&[KeyOutcome::NotMapped]);
+    assert!(!lines.contains("services.api.ports") && !lines.contains("nowhere"), "{lines}");
+    says(&converted, KeyOutcome::Dropped, "services.optional.depends_on: `nowhere` is not in this file, and need not be");
+}
+
+#[test]
+fn health_checks_ask_the_port_of_this_machine() {
+    let yaml = "services:\n  a: { image: 'node:20', command: node a.js, ports: ['3105:3000'], healthcheck: { test: [CMD, bash, -c, 'echo > /dev/tcp/localhost/3000'] } }\n  b: { image: 'node:20', command: node a.js, ports: ['3108:3000'], environment: { PORT: 3000 }, healthcheck: { test: 'curl -f http://localhost:$$PORT/h || exit 1' } }\n  c: { image: 'node:20', command: node a.js, ports: ['3112:3000'], healthcheck: { test: [CMD, curl, -fk, 'https://localhost:3000/'] } }\n  d: { image: 'node:20', command: node a.js, expose: [80] }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    has(&converted, "services/a/ready/tcp", true);
+    has(&converted, "services/b/ready/http", "/h");
+    has(&converted, "services/c/ready/http", "https://localhost:${PORT}/");
+    has(&converted, "services/d/port", "auto");
+    assert_eq!(converted.report.render(&[KeyOutcome::NotMapped]), "");
+}
+
+#[test]
+fn a_secret_that_only_the_program_names_is_listed() {
+    let yaml = "services:\n  app: { image: 'python:3', command: x, environment: { PW_FILE: /run/secrets/pw }, secrets: [pw, other, { source: tok, target: /etc/tok }] }\nsecrets: { pw: { file: ./pw.txt }, other: { file: ./db/other.txt }, tok: { environment: TOK } }\n";
+    let converted = import(&[("compose.yaml", yaml), ("pw.txt", "a"), ("db/other.txt", "b"), (".env", "TOK=t\n")]);
+    says(
+        &converted,
+        KeyOutcome::NotMapped,
+        "other: no variable and no command names /run/secrets/other, which the program reads by itself: it is db/other.txt here",
+    );
+    says(&converted, KeyOutcome::NotMapped, "tok: no variable and no command names /etc/tok");
+    says(&converted, KeyOutcome::Mapped, "services.app.secrets: pw: a file that the program finds");
+}
+
+#[test]
+fn a_client_of_a_database_is_no_second_database() {
+    let yaml = "services:\n  db: { image: 'postgres:15', environment: { POSTGRES_PASSWORD: x }, ports: ['5439:5432'] }\n  client: { image: 'postgres:15', environment: { PGPASSWORD: x }, command: 'sh -c \"psql -h db -U postgres -c x\"', depends_on: [db] }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    lacks(&converted, "services/client/use");
+    has(&converted, "services/client/run", vec!["sh", "-c", "psql -h ${db.host} -p ${db.port} -U postgres -c x"]);
 }

@@ -83,7 +83,12 @@ impl Importer<'_> {
             if found.is_empty() {
                 self.report.not_mapped(item.at, format!("services.{}.ports", key.name), "invalid port: write \"8080:80\"");
             }
-            for port in found {
+            for mut port in found {
+                // A number out of a variable: what others ask for, and what the command names, is that number.
+                if let Some(number) = self.number(&port.container).filter(|_| port.container.contains('$')) {
+                    port.is_shared = port.host.as_deref() == Some(port.container.as_str());
+                    port.container = number.to_string();
+                }
                 if port.udp {
                     let what = format!("services.{}.ports", key.name);
                     self.report.dropped(
@@ -427,10 +432,41 @@ fn starts_server(known: &KnownImage, words: &[String]) -> bool {
     if known.program.contains(&program) || program == known.recipe {
         return true;
     }
-    let script = words.join(" ");
-    matches!(program, "sh" | "bash" | "ash")
-        && (known.program.iter().any(|program| script.contains(program))
-            || (known.program.is_empty() && script.contains(known.recipe)))
+    let script = words.iter().skip_while(|word| **word == *first || word.starts_with('-')).cloned().collect::<Vec<_>>().join(" ");
+    matches!(program, "sh" | "bash" | "ash") && runs_server(known, &script)
+}
+
+/// Whether a line for a shell runs the server itself: its name may as well be a user or a host there (`psql -U postgres`).
+fn runs_server(known: &KnownImage, script: &str) -> bool {
+    if known.program.is_empty() {
+        return script.contains(known.recipe);
+    }
+    if !known.program.iter().any(|program| script.contains(program)) {
+        return false;
+    }
+    let line = script.replace("&&", ";").replace(['|', '&', '\n', '(', '{', '!'], ";");
+    line.split(';').any(|command| {
+        let mut words = command.split([' ', '\t', '"', '\'']).filter(|word| !word.is_empty()).peekable();
+        // What stands before a command, with the user that some of them take.
+        while let Some(word) = words.next() {
+            match word {
+                "exec" | "env" | "nohup" | "sudo" | "then" | "do" | "else" | "command" | "time" | "sh" | "bash" | "-c"
+                | "-ec" => {}
+                "gosu" | "su-exec" | "su" | "runuser" | "-u" => {
+                    let _user = words.next();
+                }
+                word if word.contains('=') && !word.starts_with(['/', '-']) => {}
+                word => {
+                    let name = word.rsplit('/').next().unwrap_or(word);
+                    return known.program.iter().any(|program| *program == name || *program == word)
+                        || name == known.recipe
+                        || name.contains("entrypoint")
+                        || name == "run.sh";
+                }
+            }
+        }
+        false
+    })
 }
 
 /// Whether a Dockerfile's command starts the image's own server.
@@ -467,5 +503,33 @@ fn from_dockerfile(entry: Option<Words>, command: Option<Words>) -> Option<Vec<S
         (Some(Words::Shell(line)), _) | (None, Some(Words::Shell(line))) => Some(shell(&line)),
         (None, Some(Words::List(command))) => Some(command),
         (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_the_same_image_is_no_server() {
+        let known = |name: &str| images::known(name).expect("a known image").0;
+        let table = [
+            ("postgres", "sh -c 'psql -h db -U postgres -f /x.sql'", false),
+            ("postgres", "sh -c 'until pg_isready -h db; do sleep 1; done; psql postgres://postgres:x@db/postgres'", false),
+            ("postgres", "sh -c 'sleep 1 && exec postgres -c fsync=off'", true),
+            ("postgres", "bash -c \"docker-entrypoint.sh postgres\"", true),
+            ("postgres", "sh -c 'chown -R postgres /x; gosu postgres postgres -D /x'", true),
+            ("postgres", "postgres -c fsync=off", true),
+            ("postgres", "psql -h db", false),
+            ("redis", "sh -c 'redis-cli -h redis-server ping'", false),
+            ("redis", "sh -c 'PW=x redis-server --requirepass $$PW'", true),
+            ("redis", "sh -c '/usr/local/bin/redis-server --save 60 1'", true),
+            ("mysql", "bash -c 'mysql -h mysqld -uroot'", false),
+            ("mysql", "--default-authentication-plugin=x", true),
+        ];
+        for (image, line, expected) in table {
+            let words = shell_words::split(line).expect("words");
+            assert_eq!(starts_server(&known(image), &words), expected, "{line}");
+        }
     }
 }

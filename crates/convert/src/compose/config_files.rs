@@ -143,16 +143,33 @@ impl Importer<'_> {
     /// The texts that ask for other services: of the configuration of a server, and of env files.
     pub(super) fn texts_of_files(&self, draft: &Draft) -> Vec<String> {
         let mut found = Vec::new();
-        if let NativeKind::Recipe { known, .. } = &draft.kind
-            && (matches!(known.recipe, "nginx" | "caddy") || FOLDERS.iter().any(|(recipe, ..)| *recipe == known.recipe))
-        {
-            for (target, source) in draft.mounts.iter().filter(|(target, _)| target.starts_with("/etc/")) {
-                self.texts_of(source, target.rsplit('/').next().unwrap_or(target), &mut found, 0);
+        if let NativeKind::Recipe { known, .. } = &draft.kind {
+            for (target, source) in &draft.mounts {
+                if FOLDERS.iter().any(|(recipe, folder, _)| *recipe == known.recipe && target.starts_with(folder)) {
+                    self.texts_of(source, target.rsplit('/').next().unwrap_or(target), &mut found, 0);
+                } else if target.starts_with("/etc/nginx") || target.starts_with("/etc/caddy") {
+                    self.web_files(source, &mut found, 0);
+                }
             }
         }
         let of_env = super::environment::env_file_entries(draft).into_iter();
         let of_env = of_env.filter_map(|(path, at, _)| (self.read)(&self.absolute(&path, at)?));
         found.into_iter().map(|(_, text)| text).chain(of_env).collect()
+    }
+
+    /// The configuration of a web server at a path here and below it, without its certificates and keys.
+    fn web_files(&self, source: &Path, out: &mut Vec<(String, String)>, depth: usize) {
+        let name = source.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if out.len() >= MOST_FILES || depth > 3 {
+            return;
+        }
+        if name.ends_with(".conf") || name.ends_with(".template") || name.contains("Caddyfile") {
+            out.extend((self.read)(source).map(|text| (name, text)));
+            return;
+        }
+        for path in self.list(source) {
+            self.web_files(&path, out, depth + 1);
+        }
     }
 
     /// The inline configs of a service: target in the container, name, content, place.

@@ -96,7 +96,8 @@ impl Importer<'_> {
                 self.report.mapped(*at, what, "from the caller's environment");
                 continue;
             };
-            if name == "PORT" && !draft.task && container.as_ref().is_some_and(|port| port == value) {
+            let is_own = |port: &String| port == value || self.values.fill(value).as_ref() == Some(port);
+            if name == "PORT" && !draft.task && container.as_ref().is_some_and(is_own) {
                 self.report.mapped(*at, what, "`port` sets it");
                 continue;
             }
@@ -213,7 +214,12 @@ impl Importer<'_> {
         }
         for item in draft.get("volumes").and_then(YamlNode::list).unwrap_or_default() {
             let Some(source) = self.mount(item).filter(|mount| mount.bind).and_then(|mount| mount.source) else { continue };
-            let Some(path) = self.absolute(&source, item.at).map(|folder| folder.join(".env")) else { continue };
+            let Some(folder) = self.absolute(&source, item.at) else { continue };
+            let path = folder.join(".env");
+            // Of a directory that may not be read nothing is said.
+            if self.lister.is_some() && !self.list(&folder).contains(&path) {
+                continue;
+            }
             let Some(text) = (self.read)(&path).filter(|_| !given.contains(&path)) else { continue };
             let file = self.file_index(&path);
             for line in env_lines(&text).into_iter().filter(|line| !line.literal) {

@@ -74,7 +74,8 @@ pub(crate) type HostMatch = Vec<(String, Option<u16>)>;
 
 /// Replaces names in one value. `host` says that the variable's name, or the option before the word, wants a host.
 pub(crate) fn rewrite(text: &str, host: bool, targets: &[Target], found: &mut HostMatch) -> String {
-    if host {
+    // An address of compose's network is nothing else.
+    if host || text.parse::<std::net::IpAddr>().is_ok() {
         for target in targets {
             for name in &target.hosts {
                 if text == name {
@@ -184,7 +185,10 @@ fn before(text: &str, host: bool) -> Option<Before> {
         let url = text.contains("://") || host;
         return Some(if url { Before::Default } else { Before::Anything });
     }
-    if [" -h ", "--host ", "--host=", "-host ", "--hostname=", "--hostname "].iter().any(|option| text.ends_with(option)) {
+    if ["?host=", "&host=", " -h ", "--host ", "--host=", "-host ", "--hostname=", "--hostname "]
+        .iter()
+        .any(|option| text.ends_with(option))
+    {
         return Some(Before::Option);
     }
     let last = text.chars().next_back();
@@ -260,6 +264,7 @@ mod tests {
             ("nc -z db 5432 && x", false, "nc -z ${db.host} ${db.port} && x"),
             ("echo > /dev/tcp/db/5432 && x", false, "echo > /dev/tcp/${db.host}/${db.port} && x"),
             ("echo > /dev/tcp/dbx/5432", false, "echo > /dev/tcp/dbx/5432"),
+            ("postgresql:///x?host=db&user=u", false, "postgresql:///x?host=${db.host}&user=u"),
             ("nc -z minio 9001", false, "nc -z ${minio.host} ${minio.ports.console}"),
             ("the db 5433", false, "the db 5433"),
             ("postgres://u:p@db:${PORT}/x", false, "postgres://u:p@${db.host}:${PORT}/x"),

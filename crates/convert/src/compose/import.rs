@@ -39,6 +39,7 @@ pub(crate) fn import(
         data: BTreeMap::new(),
         volumes: BTreeSet::new(),
         secrets: BTreeSet::new(),
+        secret_variables: BTreeSet::new(),
         secret_files: BTreeMap::new(),
     };
     importer.read_env_files(around, &loaded.env_files);

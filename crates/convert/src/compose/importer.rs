@@ -45,6 +45,8 @@ pub(crate) struct Importer<'a> {
     pub volumes: BTreeSet<String>,
     /// Secrets that are generated.
     pub secrets: BTreeSet<String>,
+    /// Variables that secrets are made from and that a login reads.
+    pub secret_variables: BTreeSet<String>,
     /// Secrets by the files of the user's that they are read from.
     pub secret_files: BTreeMap<String, String>,
 }

@@ -2,10 +2,10 @@
 
 use super::super::report::At;
 use super::super::toml_writer::{Section, Toml};
-use super::super::yaml::{YamlNode, YamlValue};
+use super::super::yaml::{YamlNode, YamlValue, get};
 use super::draft::{Draft, NativeKind};
 use super::importer::Importer;
-use super::{addresses, build_steps, config_files, labels, syntax};
+use super::{addresses, build_steps, config_files, labels, relations, syntax};
 
 /// Keys with no native meaning, and why nothing is lost.
 const DROPPED: &[(&str, &str)] = &[
@@ -359,8 +359,26 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
 fn secrets(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode) {
     for item in node.list().unwrap_or_default() {
         let name = item.scalar().or_else(|| item.get("source").and_then(YamlNode::scalar)).unwrap_or_default();
-        let text = format!("{name}: a file that the program finds by the path in its environment or command");
-        importer.report.mapped(item.at, draft.what("secrets"), text);
+        let target = item.get("target").and_then(YamlNode::scalar).unwrap_or_else(|| name.clone());
+        let target = if target.starts_with('/') { target } else { format!("/run/secrets/{target}") };
+        let others = draft.map().iter().filter(|(key, _)| key.name != "secrets");
+        let mut texts: Vec<String> = others.flat_map(|(_, node)| relations::texts(node)).collect();
+        texts.extend(importer.texts_of_files(draft));
+        let is_named = texts.iter().any(|text| text.contains(&target));
+        if is_named || matches!(draft.kind, NativeKind::Recipe { .. }) {
+            let text = format!("{name}: a file that the program finds by the path in its environment or command");
+            importer.report.mapped(item.at, draft.what("secrets"), text);
+            continue;
+        }
+        let source = get(&importer.tree, "secrets").and_then(|all| all.get(&name)).cloned();
+        let text_of = |key: &str| source.as_ref().and_then(|node| node.get(key)).and_then(YamlNode::scalar);
+        let here = match (text_of("file"), text_of("environment")) {
+            (Some(file), _) => format!("it is {} here", importer.path(&file, source.as_ref().map_or(item.at, |node| node.at))),
+            (None, Some(variable)) => format!("its value is the variable {variable}"),
+            (None, None) => "its value is not in this file".to_owned(),
+        };
+        let text = format!("{name}: no variable and no command names {target}, which the program reads by itself: {here}");
+        importer.report.not_mapped(item.at, draft.what("secrets"), text);
     }
 }
 

@@ -65,7 +65,7 @@ impl Importer<'_> {
             }
             if name == "POSTGRES_INITDB_ARGS" && known.recipe == "postgres" {
                 used.insert(name.clone());
-                self.initdb_arguments(draft, &value.unwrap_or_default(), at, section);
+                self.initdb_arguments(draft, &value.unwrap_or_default(), at);
                 continue;
             }
             if name == "POSTGRES_MULTIPLE_DATABASES" {
@@ -241,41 +241,30 @@ impl Importer<'_> {
         })
     }
 
-    /// `POSTGRES_INITDB_ARGS` → `encoding`, `locale`.
-    fn initdb_arguments(&mut self, draft: &Draft, text: &str, at: At, section: &mut Section) {
+    /// `POSTGRES_INITDB_ARGS`: what the recipe does anyway, and what is left out.
+    fn initdb_arguments(&mut self, draft: &Draft, text: &str, at: At) {
         let what = draft.what("environment.POSTGRES_INITDB_ARGS");
         let filled = self.values.fill(text).unwrap_or_else(|| text.to_owned());
         let words = shell_words::split(&filled).unwrap_or_default();
         let mut rest = words.iter().peekable();
         let mut left = Vec::new();
         while let Some(word) = rest.next() {
-            let (option, value) = match word.split_once('=') {
-                Some((option, value)) => (option, Some(value.to_owned())),
-                None => (word.as_str(), None),
-            };
-            let mut value = || value.clone().or_else(|| rest.next_if(|word| !word.starts_with('-')).cloned());
-            let key = match option {
-                "-E" | "--encoding" => "encoding",
-                "--locale" => "locale",
-                "-A" | "--auth" | "--auth-host" | "--auth-local" => {
-                    let _method = value();
-                    self.report.dropped(
-                        at,
-                        what.clone(),
-                        format!("{option}: the recipe asks for the password, as the image does"),
-                    );
-                    continue;
+            let (option, inline) = word.split_once('=').map_or((word.as_str(), None), |(option, value)| (option, Some(value)));
+            let further = if inline.is_none() { rest.next_if(|word| !word.starts_with('-')).map(String::as_str) } else { None };
+            let value = inline.or(further).unwrap_or_default().to_ascii_lowercase().replace('-', "");
+            let reason = match option {
+                "-E" | "--encoding" if value == "utf8" => "the recipe makes databases in UTF-8",
+                "--locale" | "--lc-collate" | "--lc-ctype" if matches!(value.as_str(), "c" | "posix" | "c.utf8") => {
+                    "the recipe sorts by the locale C"
                 }
+                "-A" | "--auth" | "--auth-host" | "--auth-local" => "logins need the password, as in the image",
                 _ => {
                     left.push(word.clone());
-                    left.extend(value().filter(|_| !word.contains('=')));
+                    left.extend(further.map(str::to_owned));
                     continue;
                 }
             };
-            if let Some(value) = value() {
-                self.report.mapped(at, what.clone(), format!("{key} = {value:?}"));
-                section.set(key, Toml::text(value.replace('$', "$$")));
-            }
+            self.report.dropped(at, what.clone(), format!("{option}: {reason}"));
         }
         if !left.is_empty() {
             self.report.not_mapped(at, what, format!("devrun gives initdb its own arguments: {} is left out", left.join(" ")));
@@ -307,6 +296,7 @@ impl Importer<'_> {
             },
         };
         let is_secret = matches!(becomes, Becomes::Password | Becomes::RootPassword);
+        self.secret_variables.extend(variable.clone());
         if let (false, Some(variable)) = (is_secret, &variable) {
             let key = match becomes {
                 Becomes::User => "user",

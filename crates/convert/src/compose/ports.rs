@@ -65,7 +65,7 @@ impl Importer<'_> {
             let value = if is_privileged(port) { Toml::text("auto") } else { self.claim(draft, *at, &wanted) };
             let line = value.line();
             if index == 0 {
-                if !is_privileged(port) && (wanted == port.container || value.line() == port.container) {
+                if port.is_shared || !is_privileged(port) && (wanted == port.container || value.line() == port.container) {
                     self.report.mapped(*at, draft.what("ports"), format!("port = {line}"));
                 } else {
                     self.report.mapped(
@@ -136,6 +136,9 @@ impl Importer<'_> {
 
     /// Whether the program listens on another port here than in its container.
     pub(super) fn is_moved(&self, draft: &Draft, port: &PortMapping) -> bool {
+        if port.is_shared {
+            return false;
+        }
         let Some(host) = port.host.as_deref() else {
             // Not published: it keeps its number, unless somebody has that already.
             return port.container.parse().is_ok_and(|number: u16| {

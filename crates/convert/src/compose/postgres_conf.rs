@@ -37,9 +37,11 @@ impl Importer<'_> {
             let name = target.rsplit('/').next().unwrap_or(target);
             let is_file = name.ends_with(".conf") && !name.contains("hba") && !name.contains("ident");
             // A directory that holds one, as `-c config_file=/etc/postgresql/postgresql.conf` wants it.
+            if !is_file && !target.starts_with("/etc/postgres") {
+                continue;
+            }
             let path = if is_file { source.clone() } else { source.join("postgresql.conf") };
-            let is_config = is_file || target.starts_with("/etc/postgres");
-            if let Some(text) = (self.read)(&path).filter(|_| is_config) {
+            if let Some(text) = (self.read)(&path) {
                 found.push((target.clone(), path, text));
             }
         }

@@ -132,6 +132,9 @@ impl Importer<'_> {
                     let path = self.path(&file, node.at);
                     self.report.mapped(key.at, what, format!("the file itself: {path}"));
                 }
+                (None, Some(variable)) if self.secret_variables.contains(&variable) => {
+                    self.report.mapped(key.at, what, format!("${{{variable}}} stands where it is wanted"));
+                }
                 (None, Some(variable)) => self.report.not_mapped(key.at, what, format!("use ${{{variable}}} where it is wanted")),
                 (None, None) => self.report.not_mapped(key.at, what, "is kept by a swarm: put it into a file"),
             }

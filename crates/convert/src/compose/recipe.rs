@@ -265,6 +265,7 @@ impl Importer<'_> {
                 // `port` says it.
                 "-p" | "--port" => {
                     rest.next_if(|word| !word.starts_with('-'));
+                    self.report.dropped(at, what.clone(), format!("{word}: `port` says it"));
                     continue;
                 }
                 other => other.strip_prefix("--").or_else(|| other.strip_prefix("-c")),
@@ -285,7 +286,11 @@ impl Importer<'_> {
                 {
                     // The file that it names is read below.
                     let is_read = name.trim() == "config_file" && !self.postgres_files(draft).is_empty();
-                    if !is_read && name.trim() != "port" {
+                    if is_read {
+                        self.report.mapped(at, what.clone(), "config_file: its lines stand in `set`");
+                    } else if name.trim() == "port" {
+                        self.report.dropped(at, what.clone(), "port: `port` says it");
+                    } else {
                         left.push(pair.unwrap_or_default().to_owned());
                     }
                 }

@@ -62,6 +62,8 @@ impl Importer<'_> {
                 let mut hosts = vec![draft.key.name.clone()];
                 hosts.extend([text("container_name"), text("hostname")].into_iter().flatten());
                 for (_, network) in draft.get("networks").and_then(YamlNode::map).into_iter().flatten() {
+                    let fixed = ["ipv4_address", "ipv6_address"].iter().filter_map(|key| network.get(key)?.scalar());
+                    hosts.extend(fixed.filter_map(|address| self.values.fill(&address)));
                     hosts.extend(
                         network.get("aliases").map(YamlNode::texts).unwrap_or_default().into_iter().map(|(name, _)| name),
                     );
@@ -179,7 +181,7 @@ fn port_of_image(draft: &Draft) -> Option<u16> {
 }
 
 /// All the texts of a tree.
-fn texts(node: &YamlNode) -> Vec<String> {
+pub(super) fn texts(node: &YamlNode) -> Vec<String> {
     match &node.value {
         YamlValue::List(list) => list.iter().flat_map(texts).collect(),
         YamlValue::Map(map) => map.iter().flat_map(|(_, node)| texts(node)).collect(),

@@ -54,9 +54,6 @@ impl Importer<'_> {
 fn may_be_script(word: &str) -> bool {
     let name = word.rsplit('/').next().unwrap_or(word);
     let is_local = !word.starts_with(['/', '-', '$', '~']) && !word.contains("://") && !word.contains('=');
-    is_local
-        && (name.ends_with(".sh")
-            || name.ends_with(".bash")
-            || name.contains("entrypoint")
-            || word.contains('/') && !name.contains('.'))
+    // Anything else may be a program, which is not read.
+    is_local && (name.ends_with(".sh") || name.ends_with(".bash") || name.contains("entrypoint"))
 }

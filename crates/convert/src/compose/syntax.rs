@@ -194,6 +194,8 @@ pub(crate) struct PortMapping {
     pub udp: bool,
     /// The address it was bound to.
     pub address: Option<String>,
+    /// Both numbers come out of one variable, which the program reads as well.
+    pub is_shared: bool,
 }
 
 /// A short form (`"127.0.0.1:8080:80/tcp"`) or a long one. Ranges give each of their ports.
@@ -206,6 +208,7 @@ pub(crate) fn ports(node: &YamlNode) -> Vec<PortMapping> {
             container,
             udp: text("protocol").as_deref() == Some("udp"),
             address: text("host_ip"),
+            is_shared: false,
         }];
     }
     node.scalar().map(|text| short_ports(&text)).unwrap_or_default()
@@ -230,7 +233,7 @@ fn short_ports(text: &str) -> Vec<PortMapping> {
     let host = host.filter(|host| !host.is_empty());
     match (host.as_deref().map(range), range(&container)) {
         (None, Some((first, last))) if last >= first && last - first < 100 => (first..=last)
-            .map(|port| PortMapping { host: None, container: port.to_string(), udp, address: address.clone() })
+            .map(|port| PortMapping { container: port.to_string(), udp, address: address.clone(), ..PortMapping::default() })
             .collect(),
         (Some(Some((from, _))), Some((first, last))) if last >= first && last - first < 100 => (0..=last - first)
             .map(|step| PortMapping {
@@ -238,9 +241,10 @@ fn short_ports(text: &str) -> Vec<PortMapping> {
                 container: (first + step).to_string(),
                 udp,
                 address: address.clone(),
+                is_shared: false,
             })
             .collect(),
-        _ => vec![PortMapping { host, container, udp, address }],
+        _ => vec![PortMapping { host, container, udp, address, is_shared: false }],
     }
 }
 
