@@ -155,6 +155,11 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
             if !recipe.extensions.is_empty() {
                 put("extensions", list(&recipe.extensions));
             }
+            for (key, value) in [("locale", &recipe.locale), ("encoding", &recipe.encoding)] {
+                if let Some(value) = value {
+                    put(key, Value::String(value.clone()));
+                }
+            }
             if let Some(migrations) = &recipe.migrations {
                 put("migrations", Value::String(migrations.display().to_string()));
             }

@@ -84,6 +84,8 @@ pub fn recipe(source: SourceSpec, version: Option<&str>) -> RecipeUse {
         settings: BTreeMap::new(),
         init: Vec::new(),
         extensions: Vec::new(),
+        locale: None,
+        encoding: None,
         migrations: None,
         source: Some(source),
         init_cache: true,

@@ -45,6 +45,8 @@ fn case(book: &RecipeRegistry, name: &str, root: &std::path::Path) -> Case {
         settings: BTreeMap::new(),
         init: Vec::new(),
         extensions: Vec::new(),
+        locale: None,
+        encoding: None,
         migrations: None,
         source: None,
         init_cache: false,

@@ -18,6 +18,7 @@ trials![
     a_failing_script_leaves_nothing_and_names_its_line,
     another_major_version_is_refused_and_nothing_is_touched,
     the_warm_cache_gives_the_same_cluster_with_its_own_password,
+    locale_and_encoding_are_those_of_new_data,
     q01_without_namespaces_it_runs_as_another_user_where_that_user_can_pass,
     killed_at_any_moment_there_is_a_whole_cluster_or_none
 ];
@@ -242,6 +243,38 @@ fn the_warm_cache_gives_the_same_cluster_with_its_own_password() {
             }
             assert_eq!(names(&cache.path().join("devrun/init")).len(), 1);
             eprintln!("cold and warm: {times:?}");
+        });
+    });
+}
+
+/// Shows: service.locale, service.encoding.
+fn locale_and_encoding_are_those_of_new_data() {
+    with_each(|located| {
+        block_on(async {
+            let of = |name: &str| format!("SELECT current_setting('{name}')");
+            let collate = "SELECT datcollate::text FROM pg_database WHERE datname = current_database()";
+            for (locale, encoding, expected) in [
+                (None, None, ["UTF8", "C"]),
+                (Some("C.UTF-8"), None, ["UTF8", "C.UTF-8"]),
+                (None, Some("LATIN1"), ["LATIN1", "C"]),
+            ] {
+                let mut stack = app(located.clone());
+                stack.recipe.locale = locale.map(str::to_owned);
+                stack.recipe.encoding = encoding.map(str::to_owned);
+                let runner = stack.runner().await;
+                first_boot(&stack.context(&runner)).await.unwrap();
+                let server = serve(&stack, &runner).await;
+                let seen = [ask(&stack, &of("server_encoding")).await, ask(&stack, collate).await];
+                assert_eq!(seen, expected, "{locale:?} {encoding:?}");
+                server.stop(Signal::INT, Duration::from_secs(30)).await;
+            }
+            let mut stack = app(located.clone());
+            stack.recipe.locale = Some("xx_NOPE.UTF-8".to_owned());
+            let runner = stack.runner().await;
+            let failure = first_boot(&stack.context(&runner)).await.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Config, "{failure:?}");
+            assert!(failure.reason.starts_with("this system has no locale xx_NOPE.UTF-8: "), "{failure:?}");
+            assert!(failure.help.unwrap().contains("locale -a"));
         });
     });
 }

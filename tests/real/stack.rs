@@ -69,6 +69,8 @@ impl Stack {
             settings: BTreeMap::new(),
             init: Vec::new(),
             extensions: Vec::new(),
+            locale: None,
+            encoding: None,
             migrations: None,
             source: None,
             init_cache: false,

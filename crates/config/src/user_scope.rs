@@ -25,6 +25,8 @@ const NOT_SHARED: &[&str] = &[
     "volumes",
     "init",
     "migrations",
+    "locale",
+    "encoding",
     "set",
     "replicas",
     "update",

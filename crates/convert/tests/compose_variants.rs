@@ -131,6 +131,15 @@ fn redis_is_configured_by_its_variables_and_its_shell() {
 }
 
 #[test]
+fn arguments_of_initdb_become_keys() {
+    let yaml = "services:\n  pg:\n    image: postgres:15\n    environment: { POSTGRES_PASSWORD: x, POSTGRES_INITDB_ARGS: '--encoding=LATIN1 --locale de_DE.ISO-8859-1' }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    has(&converted, "services/pg/encoding", "LATIN1");
+    has(&converted, "services/pg/locale", "de_DE.ISO-8859-1");
+    says(&converted, KeyOutcome::Mapped, "POSTGRES_INITDB_ARGS: encoding = \"LATIN1\"");
+}
+
+#[test]
 fn mounted_files_of_options_become_settings() {
     let yaml = "services:\n  pg:\n    image: postgres:15\n    command: -c config_file=/etc/postgresql/postgresql.conf -c max_connections=9 -p 5433\n    environment: { POSTGRES_PASSWORD: x, POSTGRES_INITDB_ARGS: '--data-checksums -E UTF8 --locale=C --auth-host=md5' }\n    ports: ['5440:5433']\n    volumes: ['./pg.conf:/etc/postgresql/postgresql.conf:ro', './pg_hba.conf:/etc/postgresql/pg_hba.conf']\n  my: { image: 'mariadb:10', environment: { MYSQL_ROOT_PASSWORD: x, MYSQL_ROOT_HOST: '%' }, volumes: ['./my.cnf:/etc/mysql/conf.d/my.cnf'] }\n";
     let converted = import(&[

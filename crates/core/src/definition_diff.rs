@@ -69,6 +69,8 @@ pub(super) fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
             push(a.init == b.init, "init");
             push(a.extensions == b.extensions, "extensions");
             push(a.migrations == b.migrations, "migrations");
+            push(a.locale == b.locale, "locale");
+            push(a.encoding == b.encoding, "encoding");
             push(a.source == b.source, "source");
             let tls = |of: &RecipeUse| of.gateway.as_ref().and_then(|gateway| gateway.tls.clone());
             push(tls(a) == tls(b), "tls");

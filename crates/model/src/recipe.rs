@@ -132,6 +132,13 @@ pub struct RecipeUse {
     pub init: Vec<PathBuf>,
     /// Postgres extensions.
     pub extensions: Vec<String>,
+    /// The locale with which a new data directory sorts and knows letters (`LC_ALL` of `initdb`); absent: sorted by bytes, with the
+    /// letters of `C.UTF-8`. Data that are there keep their own.
+    #[serde(default)]
+    pub locale: Option<String>,
+    /// The character encoding of a new data directory, by the server's name for it; absent: `UTF8`.
+    #[serde(default)]
+    pub encoding: Option<String>,
     /// The folder of migrations.
     pub migrations: Option<PathBuf>,
     /// `[sources.NAME]`.

@@ -217,6 +217,8 @@ mod tests {
                 settings: settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
                 init: Vec::new(),
                 extensions: Vec::new(),
+                locale: None,
+                encoding: None,
                 migrations: None,
                 source: None,
                 init_cache: false,

@@ -142,6 +142,8 @@ fn named(text: &str, used: &[(String, RecipeUse)], book: &RecipeRegistry) -> Res
         settings: std::collections::BTreeMap::new(),
         init: Vec::new(),
         extensions: Vec::new(),
+        locale: None,
+        encoding: None,
         migrations: None,
         source: None,
         init_cache: true,

@@ -65,7 +65,7 @@ impl Importer<'_> {
             }
             if name == "POSTGRES_INITDB_ARGS" && known.recipe == "postgres" {
                 used.insert(name.clone());
-                self.initdb_arguments(draft, &value.unwrap_or_default(), at);
+                self.initdb_arguments(draft, &value.unwrap_or_default(), at, section);
                 continue;
             }
             if name == "POSTGRES_MULTIPLE_DATABASES" {
@@ -241,8 +241,8 @@ impl Importer<'_> {
         })
     }
 
-    /// `POSTGRES_INITDB_ARGS`: what the recipe does anyway, and what is left out.
-    fn initdb_arguments(&mut self, draft: &Draft, text: &str, at: At) {
+    /// `POSTGRES_INITDB_ARGS`: `encoding`, `locale`, what the recipe does anyway, and what is left out.
+    fn initdb_arguments(&mut self, draft: &Draft, text: &str, at: At, section: &mut Section) {
         let what = draft.what("environment.POSTGRES_INITDB_ARGS");
         let filled = self.values.fill(text).unwrap_or_else(|| text.to_owned());
         let words = shell_words::split(&filled).unwrap_or_default();
@@ -251,7 +251,18 @@ impl Importer<'_> {
         while let Some(word) = rest.next() {
             let (option, inline) = word.split_once('=').map_or((word.as_str(), None), |(option, value)| (option, Some(value)));
             let further = if inline.is_none() { rest.next_if(|word| !word.starts_with('-')).map(String::as_str) } else { None };
-            let value = inline.or(further).unwrap_or_default().to_ascii_lowercase().replace('-', "");
+            let given = inline.or(further).unwrap_or_default();
+            let value = given.to_ascii_lowercase().replace('-', "");
+            let key = match option {
+                "-E" | "--encoding" if value != "utf8" => Some("encoding"),
+                "--locale" if !matches!(value.as_str(), "c" | "posix" | "c.utf8") => Some("locale"),
+                _ => None,
+            };
+            if let Some(key) = key.filter(|_| !given.is_empty()) {
+                self.report.mapped(at, what.clone(), format!("{key} = {given:?}"));
+                section.set(key, Toml::text(given.replace('$', "$$")));
+                continue;
+            }
             let reason = match option {
                 "-E" | "--encoding" if value == "utf8" => "the recipe makes databases in UTF-8",
                 "--locale" | "--lc-collate" | "--lc-ctype" if matches!(value.as_str(), "c" | "posix" | "c.utf8") => {

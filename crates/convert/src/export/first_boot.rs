@@ -12,7 +12,7 @@ use super::template::ExportText;
 /// Its files run there in the order of their names, as the recipe's do.
 const DIRECTORY: &str = "/docker-entrypoint-initdb.d";
 
-/// Mounts the files of `init`, and writes one for `extensions`.
+/// Mounts the files of `init`, writes one for `extensions`, and hands `locale` and `encoding` on.
 pub(crate) fn fill(references: &References<'_>, name: &str, used: &RecipeUse, recipe: &str, workload: &mut Workload) {
     // Of files that have one name the recipe goes by their paths.
     let mut files: Vec<(bool, &PathBuf)> =
@@ -20,6 +20,12 @@ pub(crate) fn fill(references: &References<'_>, name: &str, used: &RecipeUse, re
     files.sort_by(|(is_file, a), (other, b)| (is_file, a.file_name(), a).cmp(&(other, b.file_name(), b)));
     for (at, (is_file, file)) in files.into_iter().enumerate() {
         mount(references, name, file, (at, is_file), recipe, workload);
+    }
+    let options = [("--locale", &used.locale), ("--encoding", &used.encoding)];
+    let words: Vec<String> =
+        options.into_iter().filter_map(|(option, value)| Some(format!("{option}={}", value.as_ref()?))).collect();
+    if recipe == "postgres" && !words.is_empty() {
+        workload.env.push(("POSTGRES_INITDB_ARGS".to_owned(), ExportText::literal(words.join(" "))));
     }
     if !used.extensions.is_empty() {
         let text: String =

@@ -49,10 +49,15 @@ pub fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
 pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let name = &context.recipe.recipe.name;
     let recipe = recipes_with_code::recipe_code(name);
-    for (key, given) in
-        [("migrations", context.recipe.migrations.is_some()), ("extensions", !context.recipe.extensions.is_empty())]
-    {
-        if given && !recipe.takes_migrations() {
+    let used = context.recipe;
+    let keys = [
+        ("migrations", used.migrations.is_some()),
+        ("extensions", !used.extensions.is_empty()),
+        ("locale", used.locale.is_some()),
+        ("encoding", used.encoding.is_some()),
+    ];
+    for (key, given) in keys {
+        if given && !recipe.takes_database_keys() {
             return Err(Failure::new(FailureKind::Config, format!("{name} has no `{key}`")).help(format!("take `{key}` out")));
         }
     }

@@ -25,8 +25,8 @@ pub(super) trait Recipe: Send + Sync {
     fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
         Box::pin(generic::first_boot(context))
     }
-    /// Whether it takes `migrations` and `extensions`.
-    fn takes_migrations(&self) -> bool {
+    /// Whether it takes `migrations`, `extensions`, `locale` and `encoding`.
+    fn takes_database_keys(&self) -> bool {
         false
     }
     /// How a server whose data was made with a password comes to another one.

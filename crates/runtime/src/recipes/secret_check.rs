@@ -59,6 +59,8 @@ mod tests {
             settings: BTreeMap::new(),
             init: Vec::new(),
             extensions: Vec::new(),
+            locale: None,
+            encoding: None,
             migrations: None,
             source: None,
             init_cache: true,

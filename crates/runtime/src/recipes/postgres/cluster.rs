@@ -15,7 +15,7 @@ use super::invoke::major;
 use crate::init;
 use devrun_keeper::{CommandRequest, CommandResult};
 use devrun_model::keeper::{Role, RunAs};
-use devrun_model::{Failure, FailureKind};
+use devrun_model::{Failure, FailureKind, RecipeUse};
 
 /// `initdb` takes a second; a busy machine with a slow disk takes some.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -43,21 +43,31 @@ pub(super) enum CharacterSet {
 }
 
 /// `initdb`'s arguments but for its folder and its password file.
-pub(super) fn arguments(version: &str, characters: CharacterSet) -> Vec<String> {
+pub(super) fn arguments(version: &str, recipe: &RecipeUse, characters: CharacterSet) -> Vec<String> {
     let number: u32 = major(version).split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut words = vec!["-U", "postgres", "--auth-host=scram-sha-256", "--auth-local=trust", "-E", "UTF8"];
-    if number >= 17 {
-        words.extend(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
-    } else if characters == CharacterSet::Unicode {
-        words.extend(["--locale=C", "--lc-ctype=C.UTF-8"]);
-    } else {
-        words.push("--no-locale");
+    let encoding = recipe.encoding.as_deref().unwrap_or("UTF8");
+    let mut words: Vec<String> =
+        ["-U", "postgres", "--auth-host=scram-sha-256", "--auth-local=trust", "-E", encoding].map(str::to_owned).to_vec();
+    let is_unicode = ["utf8", "utf-8", "unicode"].iter().any(|name| encoding.eq_ignore_ascii_case(name));
+    match &recipe.locale {
+        Some(locale) => {
+            words.push(format!("--locale={locale}"));
+            // The provider that knows the locales of the system, whatever a build prefers.
+            if number >= 15 {
+                words.push("--locale-provider=libc".to_owned());
+            }
+        }
+        None if !is_unicode || (number < 17 && characters == CharacterSet::Ascii) => words.push("--no-locale".to_owned()),
+        None if number >= 17 => {
+            words.extend(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"].map(str::to_owned));
+        }
+        None => words.extend(["--locale=C", "--lc-ctype=C.UTF-8"].map(str::to_owned)),
     }
-    words.push("--no-sync");
+    words.push("--no-sync".to_owned());
     if number >= 14 {
-        words.push("--no-instructions");
+        words.push("--no-instructions".to_owned());
     }
-    words.into_iter().map(str::to_owned).collect()
+    words
 }
 
 /// Makes `<stage>/data`. Its superuser has a throw-away password, which the private server replaces. Returns the copy
@@ -128,7 +138,18 @@ pub(super) async fn make(
 /// Runs `initdb`, once more without `C.UTF-8` where the system does not have that locale. It removes what it made when it fails.
 async fn initdb(context: &RecipeContext<'_>, data: &Path, password: &Path, run_as: &RunAs) -> Result<(), Failure> {
     let mut finished = run_initdb(context, data, password, run_as, CharacterSet::Unicode).await?;
-    if !finished.status.success() && String::from_utf8_lossy(&finished.tail).contains("invalid locale name") {
+    let is_unknown = |finished: &CommandResult| {
+        let tail = String::from_utf8_lossy(&finished.tail);
+        !finished.status.success() && ["invalid locale", "locale name"].iter().any(|words| tail.contains(words))
+    };
+    if let Some(locale) = context.recipe.locale.as_ref().filter(|_| is_unknown(&finished)) {
+        return Err(Failure::new(
+            FailureKind::Config,
+            format!("this system has no locale {locale}: {}", last_lines(&finished.tail)),
+        )
+        .help("`locale -a` lists those that are there; locale-gen (Debian) or localedef makes others"));
+    }
+    if is_unknown(&finished) {
         say(context, "this system has no locale C.UTF-8: upper(), lower() and ILIKE know ASCII letters only");
         finished = run_initdb(context, data, password, run_as, CharacterSet::Ascii).await?;
     }
@@ -150,7 +171,7 @@ async fn run_initdb(
 ) -> Result<CommandResult, Failure> {
     let program = tool(context, "initdb")?.to_owned();
     let mut argv = vec![text_of(&program)?, "-D".to_owned(), text_of(data)?, format!("--pwfile={}", text_of(password)?)];
-    argv.extend(arguments(&context.located.version, characters));
+    argv.extend(arguments(&context.located.version, context.recipe, characters));
     context
         .runner
         .run(CommandRequest {
@@ -173,7 +194,7 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 async fn key(context: &RecipeContext<'_>, run_as: &RunAs) -> Option<String> {
     let binaries: Vec<PathBuf> =
         ["postgres", "initdb"].iter().filter_map(|name| context.located.tools.get(*name).cloned()).collect();
-    let mut words = arguments(&context.located.version, CharacterSet::Unicode);
+    let mut words = arguments(&context.located.version, context.recipe, CharacterSet::Unicode);
     words.push(context.located.version.clone());
     words.push(std::env::consts::ARCH.to_owned());
     words.push(format!("{run_as:?}"));
@@ -184,11 +205,31 @@ async fn key(context: &RecipeContext<'_>, run_as: &RunAs) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use devrun_model::RecipeBook as _;
 
     #[test]
-    fn arguments_follow_the_version() {
-        insta::assert_snapshot!(arguments("18.4", CharacterSet::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync --no-instructions");
-        insta::assert_snapshot!(arguments("15.20", CharacterSet::Unicode).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --lc-ctype=C.UTF-8 --no-sync --no-instructions");
-        insta::assert_snapshot!(arguments("15.20", CharacterSet::Ascii).join(" "), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --no-locale --no-sync --no-instructions");
+    fn arguments_follow_the_version_and_the_keys() {
+        let recipe = |locale: Option<&str>, encoding: Option<&str>| RecipeUse {
+            recipe: super::super::super::RecipeRegistry::new().find("postgres").unwrap().clone(),
+            version: None,
+            settings: BTreeMap::new(),
+            init: Vec::new(),
+            extensions: Vec::new(),
+            locale: locale.map(str::to_owned),
+            encoding: encoding.map(str::to_owned),
+            migrations: None,
+            source: None,
+            init_cache: true,
+            gateway: None,
+        };
+        let text =
+            |version: &str, locale, encoding, characters| arguments(version, &recipe(locale, encoding), characters).join(" ");
+        let usual = |version: &str, characters| text(version, None, None, characters);
+        insta::assert_snapshot!(usual("18.4", CharacterSet::Unicode), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync --no-instructions");
+        insta::assert_snapshot!(usual("15.20", CharacterSet::Unicode), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C --lc-ctype=C.UTF-8 --no-sync --no-instructions");
+        insta::assert_snapshot!(usual("15.20", CharacterSet::Ascii), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --no-locale --no-sync --no-instructions");
+        insta::assert_snapshot!(text("18.4", Some("de_DE.UTF-8"), None, CharacterSet::Unicode), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=de_DE.UTF-8 --locale-provider=libc --no-sync --no-instructions");
+        insta::assert_snapshot!(text("14.9", Some("C"), Some("LATIN1"), CharacterSet::Unicode), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E LATIN1 --locale=C --no-sync --no-instructions");
+        insta::assert_snapshot!(text("18.4", None, Some("LATIN1"), CharacterSet::Unicode), @"-U postgres --auth-host=scram-sha-256 --auth-local=trust -E LATIN1 --no-locale --no-sync --no-instructions");
     }
 }

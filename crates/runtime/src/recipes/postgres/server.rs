@@ -21,7 +21,7 @@ impl Recipe for Postgres {
     fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
         Box::pin(boot::first_boot(context))
     }
-    fn takes_migrations(&self) -> bool {
+    fn takes_database_keys(&self) -> bool {
         true
     }
     fn password_rotation(&self) -> PasswordRotation {
