@@ -4,12 +4,16 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::files::replace;
 use super::pointers::{RUN_POINTER, STATE, STATE_OF, STATE_POINTER, base_of, is_ephemeral, line_of};
 use super::private::make_private;
 use devrun_keeper::state_location::{LOCATION_FILE, StateLocation};
 use devrun_model::{Failure, FailureKind, Paths};
+
+/// How often a runtime directory is made that another process removes.
+const MOST_ATTEMPTS: u32 = 50;
 
 /// Makes both directories, checks owner and mode, and writes the pointers.
 ///
@@ -38,12 +42,25 @@ pub fn prepare(places: &Paths) -> Result<(), Failure> {
     }
     write(&places.state.join(LOCATION_FILE), &located.text())?;
     make_private(&places.logs(), "log")?;
-    if let Some(base) = places.run.parent() {
-        make_private(base, "runtime")?;
-    }
-    make_private(&places.run, "runtime")?;
-    write(&places.run.join(STATE_OF), &located.text())?;
+    prepare_run(places, &located.text())?;
     write(&places.state.join(RUN_POINTER), &line_of(&places.run))
+}
+
+/// Makes the runtime directory. A supervisor whose state directory was deleted may be removing it at this moment, as the last thing
+/// that it does: then it is made again.
+fn prepare_run(places: &Paths, located: &[u8]) -> Result<(), Failure> {
+    let mut attempts = 0;
+    loop {
+        if let Some(base) = places.run.parent() {
+            make_private(base, "runtime")?;
+        }
+        let made = make_private(&places.run, "runtime").and_then(|_| write(&places.run.join(STATE_OF), located));
+        attempts += 1;
+        if made.is_ok() || attempts == MOST_ATTEMPTS {
+            return made;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Makes the runtime directory again where it was cleaned away while the stack is up: no start may fail for that.
@@ -82,5 +99,37 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::IsADirectory => failure.help(format!("a directory has its name; remove it: rm -r '{}'", path.display())),
         _ => failure.help(devrun_keeper::file_size_limit::write_error_help(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_runtime_directory_that_is_removed_meanwhile_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let places = Paths { root: at("p"), state: at("p/.devrun"), run: at("run/devrun/0123456789ab") };
+        fs::create_dir(&places.root).unwrap();
+        let is_over = AtomicBool::new(false);
+        let mut rounds = 0;
+        std::thread::scope(|scope| {
+            let remover = scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _gone = remove_run(&places);
+                    // One removal for some attempts, as a supervisor removes it once.
+                    std::thread::sleep(Duration::from_micros(700));
+                }
+            });
+            let outcome = (0..300).try_for_each(|_| {
+                rounds += 1;
+                prepare(&places)
+            });
+            is_over.store(true, Ordering::Relaxed);
+            remover.join().unwrap();
+            assert!(outcome.is_ok(), "round {rounds}: {outcome:?}");
+        });
     }
 }
