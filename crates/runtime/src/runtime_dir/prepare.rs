@@ -105,7 +105,6 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn a_runtime_directory_that_is_removed_meanwhile_is_made_again() {
@@ -113,23 +112,17 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let places = Paths { root: at("p"), state: at("p/.devrun"), run: at("run/devrun/0123456789ab") };
         fs::create_dir(&places.root).unwrap();
-        let is_over = AtomicBool::new(false);
-        let mut rounds = 0;
+        let (ask, asked) = std::sync::mpsc::sync_channel(0);
         std::thread::scope(|scope| {
-            let remover = scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    let _gone = remove_run(&places);
-                    // One removal for some attempts, as a supervisor removes it once.
-                    std::thread::sleep(Duration::from_micros(700));
-                }
-            });
-            let outcome = (0..300).try_for_each(|_| {
-                rounds += 1;
-                prepare(&places)
-            });
-            is_over.store(true, Ordering::Relaxed);
-            remover.join().unwrap();
-            assert!(outcome.is_ok(), "round {rounds}: {outcome:?}");
+            let places = &places;
+            // A supervisor removes it once; several times in each round hit each moment of it.
+            scope.spawn(move || asked.into_iter().for_each(|()| (0..20).for_each(|_| drop(remove_run(places)))));
+            for round in 0..300 {
+                ask.send(()).unwrap();
+                let outcome = prepare(places);
+                assert!(outcome.is_ok(), "round {round}: {outcome:?}");
+            }
+            drop(ask);
         });
     }
 }
