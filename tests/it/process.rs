@@ -337,7 +337,10 @@ async fn a_child_starts_clean() {
     process.spawned().await;
     process.exited().await;
     let text = process.output();
-    assert!(text.contains("SigBlk:\t0000000000000000") && text.contains("SigIgn:\t0000000000000000"), "{text}");
+    // glibc's posix_spawn ignores signal 32, which is its own, in what it starts; only the Linux drivers take that back.
+    let is_of_glibc = cfg!(feature = "portable") && text.contains("SigIgn:\t0000000080000000");
+    let are_default = text.contains("SigIgn:\t0000000000000000") || is_of_glibc;
+    assert!(text.contains("SigBlk:\t0000000000000000") && are_default, "{text}");
     assert!(text.lines().any(|line| line == "64"), "{text}");
     process.empty().await;
     keeper.finish().await;
