@@ -19,6 +19,7 @@ trials![
     down_with_backup_leaves_files_that_restore,
     killed_in_a_backup_or_a_restore_the_database_is_the_old_or_the_new_one,
     a_fork_is_a_fresh_copy_that_goes_with_its_caller,
+    forks_that_are_over_before_they_are_made_go_too,
     many_forks_at_once,
     a_fork_of_a_redis_is_an_empty_database,
 ];
@@ -415,6 +416,36 @@ fn a_fork_is_a_fresh_copy_that_goes_with_its_caller() {
     run(&project, &["db", "fork", "--ttl", "x"]).code(2).says("--ttl");
     end(&project);
     run(&project, &["db", "fork"]).code(6).says("nothing is running");
+}
+
+/// Time limits that end, and a command that is killed, while the database is being made.
+fn forks_that_are_over_before_they_are_made_go_too() {
+    if !ready() {
+        return skipped(MISSING);
+    }
+    let project = stack();
+    let own = std::process::id().to_string();
+    let forks = || sql(&project, "select count(*) from pg_database where datname like 'devrun_fork_%'");
+    let listed = || run(&project, &["db", "list", "--json"]).code(0).json().as_array().unwrap().len();
+    run(&project, &["db", "fork", "--pid", &own, "--ttl", "1ms", "--count", "20"]).code(0);
+    eventually("their time is up", PATIENCE, || (forks() == "0" && listed() == 0).then_some(()));
+    for _ in 0..3 {
+        let maker = project.start(&["db", "fork", "--pid", &own, "--count", "1000"]);
+        eventually("some are made", PATIENCE, || (listed() > 2).then_some(()));
+        signal(maker.pid(), Signal::SIGKILL);
+        let _killed = maker.outcome();
+        let made: usize = eventually("none is being made", PATIENCE, || {
+            let (there, known) = (forks(), listed());
+            (there == known.to_string()).then_some(known)
+        });
+        // What was complete is the caller's and stays; what was being made is gone for good.
+        assert!(made > 0);
+        let list = run(&project, &["db", "list", "--json"]).code(0).json();
+        let names: Vec<&str> = list.as_array().unwrap().iter().map(|fork| fork["database"].as_str().unwrap()).collect();
+        run(&project, &[&["db", "drop"], &names[..]].concat()).code(0);
+        assert_eq!(forks(), "0");
+    }
+    end(&project);
 }
 
 fn many_forks_at_once() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -18,6 +19,7 @@ use crate::globals::Globals;
 use crate::ui::table;
 use crate::ui::term::{Term, data, say};
 use devrun_keeper::identity;
+use devrun_model::keeper::Identity;
 use devrun_model::service::Server;
 use devrun_model::{Failure, FailureKind, Plan, ServiceSpec, duration, exit};
 
@@ -139,8 +141,9 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
     let owner = identity::of(pid).ok_or_else(|| {
         Failure::new(FailureKind::Config, format!("--pid {pid}: no such process")).help("devrun db fork --pid $$")
     })?;
-    let until_ms =
-        ttl.map(|ttl| jiff::Timestamp::now().as_millisecond().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
+    let until = |ttl: Duration| {
+        jiff::Timestamp::now().as_millisecond().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))
+    };
     let work = DataWork::begin()?;
     let registry = ForkRegistry::new(&project.places);
     let copies = match spec.stop_asks() {
@@ -149,17 +152,26 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
     };
     let mut forks = Vec::new();
     for _ in 0..args.count {
-        let fork = Fork { service: spec.service.to_string(), database: String::new(), owner: Some(owner.clone()), until_ms };
-        let (fork, result) = one(copies.as_ref(), spec, &registry, fork, &work)?;
-        if let Err(failure) = result {
-            registry.remove(&fork)?;
+        let fork = registered(copies.as_ref(), spec, &registry, &owner, &work)?;
+        // It is told before the first is made: whatever happens to this command, the reaper drops what is over.
+        if forks.is_empty() {
+            reaper::ensure(globals, project)?;
+        }
+        let made = work.runtime.block_on(async {
+            match &copies {
+                Some(copies) => copies.copy(&fork.database).await,
+                None => redis::clear(spec, &fork.database).await,
+            }
+        });
+        if let Err(failure) = made {
             return work.ended_by(failure);
         }
+        let fork = Fork { maker: None, until_ms: ttl.map(until), ..fork };
+        registry.replace(&fork)?;
         forks.push(fork);
     }
     let bytes = copies.as_ref().and_then(TemplateCopies::bytes);
     drop(copies);
-    reaper::ensure(globals, project)?;
     if !args.command.is_empty() {
         let first = forks.first().map(|fork| fork.database.clone()).unwrap_or_default();
         let mut env = load::environment();
@@ -193,33 +205,33 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
     Ok(exit::DONE)
 }
 
-/// Registers a fork under a name that is free, and makes it: a copy, or without a template an empty logical database of a Redis.
-fn one(
+/// Registers a fork under a name that is free: that of a copy, or without a template the number of a logical database of a Redis.
+fn registered(
     copies: Option<&TemplateCopies>,
     spec: &ServiceSpec,
     registry: &ForkRegistry,
-    mut fork: Fork,
+    owner: &Identity,
     work: &DataWork,
-) -> Result<(Fork, Result<(), Failure>), Failure> {
-    let Some(copies) = copies else {
+) -> Result<Fork, Failure> {
+    let (service, owner, maker) = (spec.service.to_string(), Some(owner.clone()), Some(identity::own()));
+    let mut fork = Fork { service, database: String::new(), owner, until_ms: None, maker };
+    if copies.is_none() {
         let count = work.runtime.block_on(redis::count(spec))?;
         for number in 1..count {
             fork.database = number.to_string();
             if registry.add(&fork)? {
-                let made = work.runtime.block_on(redis::clear(spec, &fork.database));
-                return Ok((fork, made));
+                return Ok(fork);
             }
         }
         let reason = format!("all {} logical databases of {} are in use", count.saturating_sub(1), spec.service);
         return Err(
             Failure::new(FailureKind::Task, reason).help(format!("[services.{}] set = {{ databases = \"256\" }}", spec.service))
         );
-    };
+    }
     loop {
         fork.database = format!("{FORK}{}", devrun_data::nonce()?);
         if registry.add(&fork)? {
-            let made = work.runtime.block_on(copies.copy(&fork.database));
-            return Ok((fork, made));
+            return Ok(fork);
         }
     }
 }
@@ -247,7 +259,7 @@ fn list(project: &Project, json: bool) -> Result<i32, Failure> {
     }
     let dash = || "-".to_owned();
     let now = jiff::Timestamp::now().as_millisecond();
-    let left = |until: i64| duration::human(std::time::Duration::from_millis(u64::try_from(until - now).unwrap_or(0)));
+    let left = |until: i64| duration::human(Duration::from_millis(u64::try_from(until - now).unwrap_or(0)));
     let rows: Vec<Vec<String>> = forks
         .into_iter()
         .map(|fork| {

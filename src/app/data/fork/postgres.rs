@@ -285,6 +285,21 @@ pub async fn drop_databases(spec: &ServiceSpec, names: &[String]) -> Result<(), 
     Ok(())
 }
 
+/// Ends what still creates one of these databases for a command that was killed: the server goes on with a copy whose client is gone,
+/// and a database that is dropped before it is complete appears afterwards.
+///
+/// # Errors
+/// `Task` while it has not ended; as the server says.
+pub async fn end_creation(spec: &ServiceSpec, names: &[String]) -> Result<(), Failure> {
+    let of_one = |name: &String| format!("starts_with(query, {})", literal(&format!("CREATE DATABASE {}", quoted(name))));
+    let of_any = names.iter().map(of_one).collect::<Vec<_>>().join(" OR ");
+    let query = format!("SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE state = 'active' AND ({of_any})");
+    match ask(spec, &query).await?.rows.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(FailureKind::Task, format!("{count} interrupted copies are being ended"))),
+    }
+}
+
 /// Forks of an earlier run of the stack, which no one has any more.
 ///
 /// # Errors
@@ -293,7 +308,7 @@ pub async fn drop_forgotten(spec: &ServiceSpec, registry: &ForkRegistry) -> Resu
     let query = format!("SELECT datname FROM pg_database WHERE starts_with(datname, {})", literal(FORK));
     let found = ask(spec, &query).await?;
     // Registered before it is made: whatever is in none of the files now was there before.
-    let known: Vec<String> = registry.list().into_iter().map(|fork| fork.database).collect();
+    let known = registry.databases();
     let forgotten: Vec<String> = found.rows.into_iter().flatten().flatten().filter(|name| !known.contains(name)).collect();
     drop_databases(spec, &forgotten).await
 }

@@ -82,7 +82,7 @@ fn until_idle(
         }
         let now = jiff::Timestamp::now().as_millisecond();
         let mut over: BTreeMap<String, Vec<Fork>> = BTreeMap::new();
-        for fork in forks.into_iter().filter(|fork| fork.is_over(now)) {
+        for fork in registry.over(now) {
             over.entry(fork.service.clone()).or_default().push(fork);
         }
         for (service, forks) in over {
@@ -110,6 +110,10 @@ async fn clear(globals: &Globals, project: &Project, service: &str, registry: &F
 
 async fn remove(globals: &Globals, project: &Project, service: &str, forks: &[Fork]) -> Result<(), Failure> {
     let plan = plan(globals, project, service)?;
+    let spec = crate::app::readonly::one(&plan, service)?;
     let names: Vec<String> = forks.iter().map(|fork| fork.database.clone()).collect();
-    target::remove(crate::app::readonly::one(&plan, service)?, &names).await
+    if spec.stop_asks() == Some(Server::Postgres) && forks.iter().any(|fork| fork.maker.is_some()) {
+        postgres::end_creation(spec, &names).await?;
+    }
+    target::remove(spec, &names).await
 }

@@ -1,6 +1,7 @@
 //! Which forks exist: one file each in `forks/` of the runtime directory, written before the database is made. Names of files
 //! are unique, so that two callers never get the same logical database of a Redis.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -22,17 +23,28 @@ pub struct Fork {
     pub owner: Option<Identity>,
     /// Until when, in milliseconds of the Unix epoch.
     pub until_ms: Option<i64>,
+    /// The command that is making it; absent once the database is complete. While that command runs the fork is not over: dropped
+    /// before it exists, it would stay for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maker: Option<Identity>,
 }
 
 impl Fork {
-    /// Whether its caller has ended or its time is up.
+    /// Whether the command that was making it was interrupted, or its caller has ended, or its time is up.
     #[must_use]
     pub fn is_over(&self, now_ms: i64) -> bool {
+        if let Some(maker) = &self.maker {
+            return !identity::holds(maker);
+        }
         self.owner.as_ref().is_some_and(|owner| !identity::holds(owner)) || self.until_ms.is_some_and(|until| now_ms >= until)
     }
     fn file_name(&self) -> String {
         format!("{}+{}.json", self.service, self.database)
     }
+}
+
+fn text(fork: &Fork) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(fork).map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))
 }
 
 /// The forks of one stack.
@@ -62,12 +74,22 @@ impl ForkRegistry {
     pub fn add(&self, fork: &Fork) -> Result<bool, Failure> {
         self.make_folder()?;
         let path = self.folder.join(fork.file_name());
-        let text = serde_json::to_vec(fork).map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+        let text = text(fork)?;
         match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(mut file) => file.write_all(&text).map(|()| true).map_err(|error| Self::failed(&path, &error)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(Self::failed(&path, &error)),
         }
+    }
+
+    /// Writes one again, complete: a reader sees the old text or the new one.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn replace(&self, fork: &Fork) -> Result<(), Failure> {
+        let path = self.folder.join(fork.file_name());
+        let part = path.with_extension("part");
+        fs::write(&part, text(fork)?).and_then(|()| fs::rename(&part, &path)).map_err(|error| Self::failed(&path, &error))
     }
 
     /// Takes one out.
@@ -92,6 +114,24 @@ impl ForkRegistry {
             .collect();
         found.sort_by(|one, other| (&one.service, &one.database).cmp(&(&other.service, &other.database)));
         found
+    }
+
+    /// Those that are over. What is found to be is read once more: a command that has completed its fork and ended between the first
+    /// reading and the look at its process had written it again before.
+    #[must_use]
+    pub fn over(&self, now_ms: i64) -> Vec<Fork> {
+        let name = Fork::file_name;
+        let found: BTreeSet<String> = self.list().iter().filter(|fork| fork.is_over(now_ms)).map(name).collect();
+        if found.is_empty() {
+            return Vec::new();
+        }
+        self.list().into_iter().filter(|fork| found.contains(&name(fork)) && fork.is_over(now_ms)).collect()
+    }
+
+    /// The databases of all of them. Read twice: one reading can pass over the fork that is being replaced meanwhile.
+    #[must_use]
+    pub fn databases(&self) -> BTreeSet<String> {
+        [self.list(), self.list()].into_iter().flatten().map(|fork| fork.database).collect()
     }
 
     /// Holds a file of this name; `None` where somebody else does.
@@ -131,7 +171,7 @@ mod tests {
     use super::*;
 
     fn fork(database: &str, owner: Option<Identity>, until_ms: Option<i64>) -> Fork {
-        Fork { service: "pg".to_owned(), database: database.to_owned(), owner, until_ms }
+        Fork { service: "pg".to_owned(), database: database.to_owned(), owner, until_ms, maker: None }
     }
 
     #[test]
@@ -142,6 +182,12 @@ mod tests {
         assert_eq!(registry.add(&one), Ok(true));
         assert_eq!(registry.add(&one), Ok(false));
         assert_eq!(registry.list(), std::slice::from_ref(&one));
+        let later = fork("1", None, Some(5));
+        assert_eq!(registry.replace(&later), Ok(()));
+        assert_eq!(registry.list(), std::slice::from_ref(&later));
+        assert_eq!(registry.databases(), BTreeSet::from(["1".to_owned()]));
+        assert_eq!(registry.over(4), []);
+        assert_eq!(registry.over(5), [later]);
         assert_eq!(registry.remove(&one), Ok(()));
         assert_eq!(registry.remove(&one), Ok(()));
         assert_eq!(registry.add(&one), Ok(true));
@@ -154,6 +200,9 @@ mod tests {
     fn it_is_over_with_its_owner_or_its_time() {
         let own = identity::own();
         let gone = Identity { start: own.start + 1, ..own.clone() };
+        let made_by = |maker: &Identity| Fork { maker: Some(maker.clone()), ..fork("1", None, Some(5)) };
+        assert!(!made_by(&own).is_over(6));
+        assert!(made_by(&gone).is_over(4));
         assert!(!fork("1", Some(own.clone()), None).is_over(5));
         assert!(fork("1", Some(gone), None).is_over(5));
         assert!(fork("1", Some(own), Some(5)).is_over(5));
