@@ -256,7 +256,7 @@ fn s1_django_and_vite_behind_one_port() {
 fn browser_tools() -> Option<PathBuf> {
     let chromium = std::env::var_os("CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into());
     let tools = if Path::new(&chromium).exists() {
-        npm_packages("browser", &["playwright-core@1", "axe-core@4"], "axe-core")
+        npm_packages("browser", &["playwright-core@1", "axe-core@4"])
     } else {
         Err("chromium is not installed".to_owned())
     };

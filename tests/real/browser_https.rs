@@ -56,7 +56,7 @@ fn chromium_trusts_the_pages_and_websockets_of_a_gateway() {
     if certutil(&["-H"]).is_err() {
         return skipped("certutil is not installed");
     }
-    let tools = match npm_packages("browser", &["playwright-core@1", "axe-core@4"], "axe-core") {
+    let tools = match npm_packages("browser", &["playwright-core@1", "axe-core@4"]) {
         Ok(tools) => tools,
         Err(why) => return skipped(&format!("playwright is absent: {why}")),
     };

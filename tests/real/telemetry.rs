@@ -173,7 +173,7 @@ fn programs_with_a_stock_sdk_give_one_trace_through_the_gateway() {
 /// Nothing but the variables of the stack tells either SDK where to send and how soon. A busy machine gets some more tries.
 fn a_python_and_a_node_program_give_one_trace_within_a_second() {
     let packages = ["@opentelemetry/sdk-node@0", "@opentelemetry/instrumentation-http@0"];
-    let modules = match npm_packages("otel-node", &packages, "@opentelemetry/instrumentation-http") {
+    let modules = match npm_packages("otel-node", &packages) {
         Ok(place) => place.join("node_modules"),
         Err(why) => return skipped(&format!("the OpenTelemetry SDK of Node cannot be installed: {why}")),
     };

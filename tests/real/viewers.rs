@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -29,21 +30,26 @@ fn output(command: &mut Command) -> Result<String, String> {
     Err(format!("{name}: {}\n{}", text(&output.stderr), text(&output.stdout)))
 }
 
-/// Packages of npm in a directory of the tests' store, installed once.
-pub fn npm_packages(directory: &str, packages: &[&str], proof: &str) -> Result<PathBuf, String> {
-    let place = services::store().join("tools").join(directory);
-    let found = place.join("node_modules").join(proof);
-    if found.exists() {
+/// Packages of npm in a directory of the tests' store, installed once: a directory that exists is complete.
+pub fn npm_packages(directory: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    // Several tests want the same packages, at the same time.
+    static ONE_INSTALLS: Mutex<()> = Mutex::new(());
+    let _turn = ONE_INSTALLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let tools = services::store().join("tools");
+    let place = tools.join(directory);
+    if place.exists() {
         return Ok(place);
     }
     if std::env::var_os("DEVRUN_OFFLINE").is_some_and(|value| !value.is_empty()) {
         return Err("the packages of npm are absent, and DEVRUN_OFFLINE is set".to_owned());
     }
-    std::fs::create_dir_all(&place).map_err(|error| error.to_string())?;
+    std::fs::create_dir_all(&tools).map_err(|error| error.to_string())?;
+    let part = tempfile::tempdir_in(&tools).map_err(|error| error.to_string())?;
     let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&place).args(packages);
+    npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(part.path()).args(packages);
     output(&mut npm)?;
-    if found.exists() { Ok(place) } else { Err(format!("npm has installed no {proof}")) }
+    std::fs::rename(part.path(), &place).map_err(|error| error.to_string())?;
+    Ok(place)
 }
 
 /// Runs `scripts/browser-dashboard`: every view, every action, the keyboard, a restart of the supervisor.
@@ -52,7 +58,7 @@ fn chromium_clicks_every_action_and_axe_finds_nothing() {
     if !Path::new(&chromium).exists() {
         return skipped("chromium is not installed");
     }
-    let tools = match npm_packages("browser", &["playwright-core@1", "axe-core@4"], "axe-core") {
+    let tools = match npm_packages("browser", &["playwright-core@1", "axe-core@4"]) {
         Ok(tools) => tools,
         Err(why) => return skipped(&format!("playwright and axe are absent: {why}")),
     };
@@ -157,7 +163,7 @@ fn named(dir: &Path, name: &str, depth: u32) -> Option<PathBuf> {
 
 fn the_official_inspector_lists_and_calls_every_tool() {
     let package = "@modelcontextprotocol/inspector";
-    let place = match npm_packages("mcp-inspector", &[package], package) {
+    let place = match npm_packages("mcp-inspector", &[package]) {
         Ok(place) => place,
         Err(why) => return skipped(&format!("the inspector is absent: {why}")),
     };
