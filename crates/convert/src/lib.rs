@@ -19,6 +19,7 @@ mod init;
 mod process_compose;
 #[cfg(feature = "compose")]
 mod process_variables;
+mod replacement;
 mod report;
 mod toml_writer;
 #[cfg(feature = "compose")]

@@ -1,5 +1,6 @@
 //! `vars` of process-compose: `{{.NAME}}` in commands, directories and probes, filled in when its file is read.
 
+use super::replacement::replace;
 use super::yaml::{Map, YamlNode, YamlValue, get};
 
 /// Keys of a process whose texts are templates.
@@ -51,28 +52,12 @@ fn fill_node(node: &mut YamlNode, vars: &[(String, String)]) {
 
 /// A text with each `{{.NAME}}` that has a value; anything else of the template language stays.
 fn fill(text: &str, vars: &[(String, String)]) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("{{") {
-        out.push_str(&rest[..at]);
-        let inside = rest[at + 2..].split_once("}}");
-        let value = inside.and_then(|(inside, after)| {
-            let name = inside.trim_matches(|char: char| char.is_whitespace() || char == '-').strip_prefix('.')?;
-            Some((&vars.iter().find(|(known, _)| known == name)?.1, after))
-        });
-        match value {
-            Some((value, after)) if out.len() + value.len() <= LARGEST => {
-                out.push_str(value);
-                rest = after;
-            }
-            _ => {
-                out.push_str("{{");
-                rest = &rest[at + 2..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out
+    replace(text, "{{", |out, rest| {
+        let (inside, after) = rest[2..].split_once("}}")?;
+        let name = inside.trim_matches(|char: char| char.is_whitespace() || char == '-').strip_prefix('.')?;
+        let (_, value) = vars.iter().find(|(known, _)| known == name)?;
+        (out.len() + value.len() <= LARGEST).then(|| (value.clone(), after))
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! is filled in and becomes a reference. Passwords that a server of compose did not want are added where the URL has none.
 
 use super::super::bind_names::names_bind_address;
+use super::super::replacement::replace;
 use super::super::report::At;
 use super::super::yaml::{YamlNode, YamlValue};
 use super::draft::{Draft, local};
@@ -15,26 +16,13 @@ use super::{connection_strings, loopback, syntax};
 impl Importer<'_> {
     /// Fills in those placeholders that hold the address of a service, of the machine, or of all its interfaces.
     pub(super) fn inline_addresses(&self, draft: &Draft, variable: &str, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            out.push_str(&rest[..at]);
-            rest = &rest[at..];
+        replace(text, "$", |out, rest| {
             let Some((hole, after)) = syntax::placeholder(rest) else {
-                let length = if rest[1..].starts_with('$') { 2 } else { 1 };
-                out.push_str(&rest[..length]);
-                rest = &rest[length..];
-                continue;
+                return rest.strip_prefix("$$").map(|after| ("$$".to_owned(), after));
             };
-            let filled = self.values.fill(hole.whole).filter(|value| self.is_address(draft, variable, &hole, &out, value));
-            match filled {
-                Some(value) => out.push_str(&value.replace('$', "$$")),
-                None => out.push_str(hole.whole),
-            }
-            rest = after;
-        }
-        out.push_str(rest);
-        out
+            let filled = self.values.fill(hole.whole).filter(|value| self.is_address(draft, variable, &hole, out, value));
+            Some((filled.map_or_else(|| hole.whole.to_owned(), |value| value.replace('$', "$$")), after))
+        })
     }
 
     fn is_address(&self, draft: &Draft, variable: &str, hole: &syntax::Placeholder<'_>, before: &str, value: &str) -> bool {

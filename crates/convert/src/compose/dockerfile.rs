@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::super::replacement::replace;
+
 /// What is of use natively.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Dockerfile {
@@ -171,23 +173,13 @@ impl Dockerfile {
 
 /// `${VERSION:-3}` and `$VERSION` with the values that are known. `defaults` are taken where a value is not.
 fn fill_args(text: &str, args: &[(String, String)], defaults: bool) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let Some((hole, after)) = super::syntax::placeholder(&rest[at..]) else {
-            out.push('$');
-            rest = &rest[at + 1..];
-            continue;
-        };
+    replace(text, "$", |_, rest| {
+        let (hole, after) = super::syntax::placeholder(rest)?;
         let value =
             args.iter().rev().find(|(name, value)| name == hole.name && !value.is_empty()).map(|(_, value)| value.as_str());
         let default = hole.operator.ends_with('-') && (defaults || args.iter().any(|(name, _)| name == hole.name));
-        out.push_str(value.unwrap_or(if default { hole.word } else { hole.whole }));
-        rest = after;
-    }
-    out.push_str(rest);
-    out
+        Some((value.unwrap_or(if default { hole.word } else { hole.whole }).to_owned(), after))
+    })
 }
 
 /// Lines with their continuations; comments and blank lines are gone.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::replacement::replace;
 use super::super::report::At;
 use super::super::yaml::{Map, YamlKey, YamlNode, YamlValue, get};
 use super::dockerfile::Dockerfile;
@@ -148,24 +149,10 @@ impl Draft {
     }
     /// A text with the variables that the container's shell fills in: those of `environment` have their values.
     pub(crate) fn with_variables(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find("$$") {
-            out.push_str(&rest[..at]);
-            let hole = syntax::placeholder(&rest[at + 1..]);
-            match hole.and_then(|(hole, after)| Some((self.variable(hole.name)?, after))) {
-                Some((value, after)) => {
-                    out.push_str(&value);
-                    rest = after;
-                }
-                None => {
-                    out.push_str("$$");
-                    rest = &rest[at + 2..];
-                }
-            }
-        }
-        out.push_str(rest);
-        out
+        replace(text, "$$", |_, rest| {
+            let (hole, after) = syntax::placeholder(&rest[1..])?;
+            Some((self.variable(hole.name)?, after))
+        })
     }
     /// The main port in the container.
     pub(crate) fn main(&self) -> Option<u16> {

@@ -3,6 +3,8 @@
 //! In a container `0.0.0.0` was the container's own network; here it would be every network of the machine, so that a
 //! service which compose published nowhere would be open to all of them.
 
+use super::super::replacement::replace;
+
 /// Names that every container engine gives to the machine it runs on.
 pub(crate) const HOST_NAMES: &[&str] = &[
     "host.docker.internal",
@@ -25,18 +27,10 @@ pub(crate) fn this_machine(text: &str, more: &[String]) -> Option<String> {
 /// Replaces a name where it is no part of a longer one.
 fn replace_word(text: &str, word: &str, with: &str) -> String {
     let part = |char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_');
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(word).filter(|_| !word.is_empty()) {
-        let after = &rest[at + word.len()..];
-        let free = !rest[..at].chars().next_back().or_else(|| out.chars().next_back().filter(|_| at == 0)).is_some_and(part)
-            && !after.chars().next().is_some_and(part);
-        out.push_str(&rest[..at]);
-        out.push_str(if free { with } else { word });
-        rest = after;
-    }
-    out.push_str(rest);
-    out
+    replace(text, word, |out, rest| {
+        let after = &rest[word.len()..];
+        (!out.ends_with(part) && !after.starts_with(part)).then(|| (with.to_owned(), after))
+    })
 }
 
 /// Replaces addresses that bind every interface; `None` where there is none. `binds` says that the variable's name, or the

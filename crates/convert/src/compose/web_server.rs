@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use super::super::replacement::replace;
 use super::draft::{Draft, NativeKind};
 use super::hostnames::{self, HostMatch};
 use super::importer::Importer;
@@ -289,43 +290,24 @@ impl Importer<'_> {
             } else {
                 format!("${{dir.project}}/{shown}")
             };
-            let mut out = String::new();
-            let mut rest = text.as_str();
-            while let Some(at) = rest.find(target.as_str()) {
-                let (head, tail) = (&rest[..at], &rest[at + target.len()..]);
-                let free = !head
+            text = replace(&text, target, |out, rest| {
+                let tail = &rest[target.len()..];
+                let free = !out
                     .ends_with(|char: char| char.is_ascii_alphanumeric() || matches!(char, '/' | '.' | '-' | '_' | '}'))
                     && !tail.starts_with(|char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_'));
-                out.push_str(head);
-                out.push_str(if free { &ours } else { target });
-                rest = tail;
-            }
-            out.push_str(rest);
-            text = out;
+                free.then(|| (ours.clone(), tail))
+            });
         }
         text
     }
 
     /// What the image's `envsubst` fills in: variables that the service has.
     fn substituted(&self, draft: &Draft, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            out.push_str(&rest[..at]);
-            match super::syntax::placeholder(&rest[at..]) {
-                Some((hole, after)) if draft.variable(hole.name).is_some() => {
-                    let value = draft.variable(hole.name).unwrap_or_default();
-                    out.push_str(&self.values.fill(&value).unwrap_or(value));
-                    rest = after;
-                }
-                _ => {
-                    out.push('$');
-                    rest = &rest[at + 1..];
-                }
-            }
-        }
-        out.push_str(rest);
-        out
+        replace(text, "$", |_, rest| {
+            let (hole, after) = super::syntax::placeholder(rest)?;
+            let value = draft.variable(hole.name)?;
+            Some((self.values.fill(&value).unwrap_or(value), after))
+        })
     }
 
     fn caddy(&self, draft: &Draft) -> Result<Option<WebConfig>, String> {

@@ -1,39 +1,8 @@
 //! Web servers with their files, Dockerfiles, and process-compose files.
 
-use std::path::{Path, PathBuf};
+use devrun_convert::{Converted, KeyOutcome};
 
-use devrun_convert::{Converted, ForeignFormat, KeyOutcome, import};
-
-fn project(name: &str, files: &[(&str, &str)]) -> Converted {
-    let read = |path: &Path| {
-        let name = path.strip_prefix("/p").ok()?;
-        files.iter().find(|(known, _)| Path::new(known) == name).map(|(_, text)| (*text).to_owned())
-    };
-    let path = PathBuf::from("/p").join(name);
-    let text = read(&path).unwrap_or_default();
-    let format = devrun_convert::format_of(&path, &text).unwrap_or(ForeignFormat::Compose);
-    import(format, &[path], Path::new("/p"), &read).unwrap_or_else(|failure| panic!("{}", failure.reason))
-}
-
-fn compose(files: &[(&str, &str)]) -> Converted {
-    project("compose.yaml", files)
-}
-
-fn value(converted: &Converted, path: &[&str]) -> Option<toml::Value> {
-    let table: toml::Table = toml::from_str(&converted.text).unwrap_or_else(|error| panic!("{error}\n{}", converted.text));
-    path.iter().try_fold(toml::Value::Table(table), |value, key| value.get(*key).cloned())
-}
-
-#[track_caller]
-fn has(converted: &Converted, path: &[&str], expected: impl Into<toml::Value>) {
-    assert_eq!(value(converted, path), Some(expected.into()), "{path:?}\n{}", converted.text);
-}
-
-#[track_caller]
-fn says(converted: &Converted, outcome: KeyOutcome, text: &str) {
-    let lines = converted.report.render(&[outcome]);
-    assert!(lines.contains(text), "{text}\n{lines}");
-}
+use crate::imports::{has, import, project, says, value};
 
 fn file(converted: &Converted, service: &str, name: &str) -> String {
     value(converted, &["services", service, "files", name]).and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
@@ -44,7 +13,7 @@ fn nginx_serves_its_own_files() {
     let yaml = "services:\n  web: { image: nginx, ports: ['22085:80'], volumes: ['./html:/usr/share/nginx/html:ro', './site.conf:/etc/nginx/conf.d/site.conf'] }\n  static: { image: nginx, ports: ['22084:80'], volumes: ['./html:/usr/share/nginx/html'] }\n  main: { image: nginx, ports: ['22086:80'], volumes: ['./nginx.conf:/etc/nginx/nginx.conf:ro'] }\n  api: { image: python, command: api, ports: ['22087:8000'] }\n  plain: { image: nginx }\n";
     let site = "upstream up { server api:8000; }\nserver {\n  listen 80 default_server;\n  listen [::]:80;\n  # a comment;\n  location / { root /usr/share/nginx/html; try_files $uri ${x} /index.html; }\n  location /api { proxy_pass http://api:8000/; proxy_set_header Host $host; }\n  location /up { proxy_pass http://up; }\n}\n";
     let main = "user nginx;\nworker_processes auto;\nerror_log /var/log/nginx/error.log;\npid /run/nginx.pid;\nevents { worker_connections 64; }\nhttp {\n  include /etc/nginx/mime.types;\n  access_log /var/log/x main;\n  server { listen 80; location / { proxy_pass http://api:8000; } }\n}\n";
-    let converted = compose(&[("compose.yaml", yaml), ("site.conf", site), ("nginx.conf", main)]);
+    let converted = import(&[("compose.yaml", yaml), ("site.conf", site), ("nginx.conf", main)]);
     let text = file(&converted, "web", "nginx.conf");
     for part in [
         "listen ${web.addr} default_server;",
@@ -78,12 +47,12 @@ fn a_web_server_that_cannot_be_carried_over_is_left_out() {
     ];
     for (conf, reason) in table {
         let yaml = "services:\n  web: { image: nginx, ports: ['22085:80'], volumes: ['./a.conf:/etc/nginx/conf.d/a.conf'] }\n";
-        let converted = compose(&[("compose.yaml", yaml), ("a.conf", conf)]);
+        let converted = import(&[("compose.yaml", yaml), ("a.conf", conf)]);
         assert_eq!(value(&converted, &["services", "web"]), None, "{}", converted.text);
         says(&converted, KeyOutcome::NotMapped, reason);
     }
     let unreadable =
-        compose(&[("compose.yaml", "services:\n  c: { image: 'caddy:2', volumes: ['./Caddyfile:/etc/caddy/Caddyfile'] }\n")]);
+        import(&[("compose.yaml", "services:\n  c: { image: 'caddy:2', volumes: ['./Caddyfile:/etc/caddy/Caddyfile'] }\n")]);
     assert_eq!(value(&unreadable, &["services", "c"]), None, "{}", unreadable.text);
 }
 
@@ -92,7 +61,7 @@ fn caddy_serves_its_own_files() {
     let yaml = "services:\n  cad: { image: 'caddy:2', ports: ['22086:80'], volumes: ['./Caddyfile:/etc/caddy/Caddyfile', './html:/srv'] }\n  two: { image: 'caddy:2', ports: ['22087:80'], volumes: ['./two:/etc/caddy/Caddyfile'] }\n  api: { image: python, command: api, ports: ['22088:8000'] }\n";
     let first = "{\n  email a@b\n}\n:80 {\n  root * /srv\n  file_server\n  reverse_proxy /api/* api:8000\n}\n";
     let second = "example.com {\n  tls internal\n  reverse_proxy api:8000\n}\n";
-    let converted = compose(&[("compose.yaml", yaml), ("Caddyfile", first), ("two", second)]);
+    let converted = import(&[("compose.yaml", yaml), ("Caddyfile", first), ("two", second)]);
     let text = file(&converted, "cad", "Caddyfile");
     for part in [
         "http://:${cad.port} {",
@@ -114,7 +83,7 @@ fn a_dockerfile_on_a_server_is_that_server() {
     let yaml = "services:\n  mysql: { build: mysql }\n  front: { build: front, ports: ['22080:80'] }\n";
     let mysql = "FROM mysql:5.7\nENV MYSQL_DATABASE=cities MYSQL_USER=ship MYSQL_PASSWORD=secret\nCOPY scripts/* /docker-entrypoint-initdb.d/\n";
     let front = "FROM node:20 AS b\nWORKDIR /app\nCOPY . .\nRUN npm ci && npm run build\nFROM nginx:alpine\nCOPY --from=b /app/dist /usr/share/nginx/html\nCOPY nginx.conf /etc/nginx/conf.d/default.conf\nCMD [\"nginx\", \"-g\", \"daemon off;\"]\n";
-    let converted = compose(&[
+    let converted = import(&[
         ("compose.yaml", yaml),
         ("mysql/Dockerfile", mysql),
         ("front/Dockerfile", front),
@@ -133,7 +102,7 @@ fn a_dockerfile_on_a_server_is_that_server() {
 #[test]
 fn build_steps_become_a_proposed_build() {
     let yaml = "services:\n  api: { build: ./api, ports: ['22080:8080'] }\n  j: { build: ./j }\n  n: { build: ./n }\n  p: { build: { context: ./p, target: dev } }\n";
-    let converted = compose(&[
+    let converted = import(&[
         ("compose.yaml", yaml),
         (
             "api/Dockerfile",
@@ -168,7 +137,7 @@ fn build_steps_become_a_proposed_build() {
 #[test]
 fn heredocs_are_no_instructions() {
     let yaml = "services:\n  w:\n    build:\n      context: .\n      dockerfile_inline: |\n        FROM python\n        CMD [\"app\"]\n        RUN <<EOT\n        CMD fake\n        ENV NOPE=1\n        EOT\n";
-    let converted = compose(&[("compose.yaml", yaml)]);
+    let converted = import(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "w", "run"], "app");
     assert_eq!(value(&converted, &["services", "w", "env"]), None);
 }
@@ -178,7 +147,7 @@ fn an_entrypoint_for_containers_is_left_out() {
     let yaml = "services:\n  a: { build: . }\n";
     let docker =
         "FROM x\nCOPY docker-entrypoint.sh /\nENTRYPOINT [\"tini\", \"--\", \"/docker-entrypoint.sh\"]\nCMD [\"app\", \"--x\"]\n";
-    let converted = compose(&[
+    let converted = import(&[
         ("compose.yaml", yaml),
         ("Dockerfile", docker),
         ("docker-entrypoint.sh", "#!/bin/sh\nchown -R a /data\nexec gosu a \"$@\"\n"),
@@ -205,7 +174,7 @@ fn process_compose_means_what_it_says() {
 #[test]
 fn a_kafka_has_one_listener_and_its_settings() {
     let yaml = "x-kafka: &kafka\n  KAFKA_LISTENERS: INTERNAL://0.0.0.0:19094,EXTERNAL://0.0.0.0:9094,CONTROLLER://0.0.0.0:9093\n  KAFKA_ADVERTISED_LISTENERS: INTERNAL://broker:19094,EXTERNAL://localhost:9094\n  KAFKA_CONTROLLER_LISTENER_NAMES: CONTROLLER\n  KAFKA_ZOOKEEPER_CONNECT: zk:2181\n  KAFKA_LOG_RETENTION_HOURS: 24\n  KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR: 1\nservices:\n  zk: { image: 'confluentinc/cp-zookeeper:7.5.0', environment: { ZOOKEEPER_CLIENT_PORT: 2181, ZOOKEEPER_TICK_TIME: 3000 } }\n  broker:\n    image: confluentinc/cp-kafka:7.5.0\n    ports: ['9094:9094', '19094:19094']\n    environment: { <<: *kafka }\n    volumes: ['kd:/var/lib/kafka/data']\n  app: { image: node:20, command: node app.js, environment: { KAFKA: 'broker:19094', KAFKA_BROKERS: 'broker:9094', ZK: 'zk:2181' } }\nvolumes: { kd: {} }\n";
-    let converted = compose(&[("compose.yaml", yaml)]);
+    let converted = import(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "broker", "use"], "kafka");
     has(&converted, &["services", "broker", "port"], 9094);
     has(&converted, &["services", "broker", "data"], "kd");
@@ -223,7 +192,7 @@ fn a_kafka_has_one_listener_and_its_settings() {
 #[test]
 fn servers_in_the_place_of_others_are_named() {
     let yaml = "services:\n  mongo: { image: 'mongo:6', command: [--replSet, rs0], environment: [MONGO_INITDB_ROOT_USERNAME=root, MONGO_INITDB_ROOT_PASSWORD=example] }\n  open: { image: 'mongo:4.4', ports: ['27018:27017'] }\n  app: { image: node, command: x, environment: { URL: 'mongodb://root:example@mongo:27017/' } }\n  pma: { image: phpmyadmin, ports: ['8081:80'], environment: { PMA_HOST: sql, PMA_PORT: 3306 } }\n  sql: { image: 'mysql:8', environment: { MYSQL_ROOT_PASSWORD: x } }\n  kv: { image: 'quay.io/coreos/etcd:v3.5.9', command: etcd --name e --data-dir /d, ports: ['2379:2379'], environment: { ETCD_LISTEN_CLIENT_URLS: 'http://0.0.0.0:2379', ETCD_AUTO_COMPACTION_MODE: revision, ETCD_QUOTA_BACKEND_BYTES: 67108864 } }\n  az: { image: mcr.microsoft.com/azure-storage/azurite, ports: ['10000:10000', '10001:10001'], environment: { AZURITE_ACCOUNTS: 'acc:a2V5' } }\n  am: { image: 'prom/alertmanager:v0.25.0', volumes: ['./am.yml:/etc/alertmanager/config.yml'], command: ['--config.file=/etc/alertmanager/config.yml'] }\n";
-    let converted = compose(&[
+    let converted = import(&[
         ("compose.yaml", yaml),
         ("am.yml", "route: { receiver: r }\nreceivers: [{ name: r, webhook_configs: [{ url: 'http://app:80/' }] }]\n"),
     ]);
@@ -251,7 +220,7 @@ fn servers_in_the_place_of_others_are_named() {
 #[test]
 fn logins_stay_what_they_were() {
     let yaml = "services:\n  mq: { image: 'rabbitmq:3-management', environment: [RABBITMQ_DEFAULT_VHOST=orders, RABBITMQ_DEFAULT_USER=u, RABBITMQ_DEFAULT_PASS=p] }\n  quiet: { image: 'rabbitmq:3-management', environment: { RABBITMQ_DEFAULT_VHOST: / } }\n  sql: { image: 'mariadb:11', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: u, MYSQL_PASSWORD: p } }\n  empty: { image: 'mariadb:11', environment: { MYSQL_ROOT_PASSWORD: '', MYSQL_USER: u, MYSQL_PASSWORD: p } }\n  rooted: { image: 'mysql:8', environment: { MYSQL_ROOT_PASSWORD: r, MYSQL_USER: root } }\n  bus: { image: nats, command: '-js --user=me --pass=secret -m 8222 --cluster x' }\n  app: { image: node, command: x, environment: { API: 'http://mq:15672/api' } }\n";
-    let converted = compose(&[("compose.yaml", yaml)]);
+    let converted = import(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "mq", "database"], "orders");
     has(&converted, &["services", "mq", "ports", "management"], "auto");
     has(&converted, &["services", "mq", "set", "plugins"], "rabbitmq_management");
@@ -271,7 +240,7 @@ fn logins_stay_what_they_were() {
 #[test]
 fn images_are_known_by_mirrors_and_by_what_their_names_say() {
     let yaml = "services:\n  a: { image: 'public.ecr.aws/docker/library/postgres:16-alpine', environment: { POSTGRES_PASSWORD: x } }\n  b: { image: 'ghcr.io/acme/shop-postgres:14-extra', environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } }\n  own: { image: 'acme/example-postgres:2.6', environment: { POSTGRES_PASSWORD: x } }\n  c: { image: acme/postgres-exporter }\n  fl: { image: acme/flink-kafka }\n  d: { image: 'acme/mysql-backup' }\n  e: { image: 'pgvector/pgvector:pg16', environment: { POSTGRES_PASSWORD: x } }\n  f: { image: 'pgvector/pgvector:pg15', environment: { POSTGRES_PASSWORD: x } }\n  g: { image: maildev/maildev, ports: ['1080:1080', '1025:1025'] }\n  h: { image: 'jaegertracing/all-in-one:1.5', ports: ['4318:4318', '16686:16686'] }\n  i: { image: docker.dragonflydb.io/dragonflydb/dragonfly, ports: ['6380:6379'] }\n";
-    let converted = compose(&[("compose.yaml", yaml)]);
+    let converted = import(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "a", "use"], "postgres@16");
     has(&converted, &["services", "b", "use"], "postgres@14");
     has(&converted, &["services", "b", "user"], "u");
@@ -295,7 +264,7 @@ fn images_are_known_by_mirrors_and_by_what_their_names_say() {
 fn patterns_older_keys_and_ports_to_listen_on() {
     let yaml = "services:\n  db: { build: ./db, ports: ['15432:5432'] }\n  api: { image: python, command: x, ports: ['9100:8000'], environment: { BIND: '0.0.0.0:8000', LISTEN: 'tcp://0.0.0.0:8000', OTHER: '0.0.0.0:80001', PEER: 'http://host.docker.internal:9000' } }\n  same: { image: python, command: x, ports: ['8000:8000'], environment: { BIND: '0.0.0.0:8000' } }\n  lim: { image: python, command: x, mem_limit: 0, deploy: { resources: { limits: { memory: 0M } } } }\n";
     let docker = "FROM postgres:15\nENV POSTGRES_PASSWORD=x\nCOPY ./sql/*.sql /docker-entrypoint-initdb.d/\n";
-    let converted = compose(&[("compose.yaml", yaml), ("db/Dockerfile", docker)]);
+    let converted = import(&[("compose.yaml", yaml), ("db/Dockerfile", docker)]);
     has(&converted, &["services", "db", "init"], "db/sql");
     has(&converted, &["services", "api", "env", "BIND"], "127.0.0.1:${api.port}");
     has(&converted, &["services", "api", "env", "LISTEN"], "tcp://127.0.0.1:${api.port}");
@@ -307,7 +276,7 @@ fn patterns_older_keys_and_ports_to_listen_on() {
 #[test]
 fn several_of_a_kind_and_a_test_of_nothing() {
     let yaml = "services:\n  a: { image: 'mongo:5' }\n  b: { image: 'mongo:5', ports: ['27018:27017'] }\n  k1: { image: 'apache/kafka:3.9' }\n  k2: { image: 'apache/kafka:3.9' }\n  w: { image: python, command: x, healthcheck: { test: [CMD], interval: 5s } }\n  app: { image: node, command: x, environment: { BROKERS: 'k1:9092,k2:9092' } }\n";
-    let converted = compose(&[("compose.yaml", yaml)]);
+    let converted = import(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "b", "ports", "debug"], "auto");
     has(&converted, &["services", "k2", "port"], "auto");
     has(&converted, &["services", "k2", "ports", "controller"], "auto");
@@ -332,7 +301,7 @@ fn variables_of_a_process_are_filled_in() {
 #[test]
 fn connect_search_and_logins_are_recipes() {
     let yaml = "services:\n  kafka: { image: 'quay.io/debezium/kafka:${V}', ports: ['9092:9092'] }\n  connect: { image: 'quay.io/debezium/connect:${V}', ports: ['8084:8083'], environment: [BOOTSTRAP_SERVERS=kafka:9092, GROUP_ID=1, CONNECT_KEY_CONVERTER_SCHEMAS_ENABLE=false, CONNECT_REST_ADVERTISED_HOST_NAME=connect, 'CONNECT_SASL_JAAS_CONFIG=$JAAS', 'CONNECT_PEER_URL=http://es:9200/$$1'] }\n  own: { build: own, environment: { BOOTSTRAP_SERVERS: 'kafka:9092' } }\n  strimzi: { build: strimzi, environment: ['KAFKA_CONNECT_BOOTSTRAP_SERVERS=kafka:9092', \"KAFKA_CONNECT_CONFIGURATION=\\ngroup.id=g\\nkey.converter=K\\n\", GROUP_ID=2] }\n  es: { image: 'docker.elastic.co/elasticsearch/elasticsearch:7.3.0', ports: ['9200:9200'], environment: [discovery.type=single-node, 'ES_JAVA_OPTS=-Xms512m -Xmx768m'], volumes: ['es:/usr/share/elasticsearch/data'] }\n  login: { image: 'quay.io/keycloak/keycloak:25.0', command: start-dev, ports: ['8090:8080'], environment: { KEYCLOAK_ADMIN: boss, KEYCLOAK_ADMIN_PASSWORD: pw, KC_LOG_LEVEL: debug } }\n  broker: { image: '${DOCKER_REGISTRY}confluentinc/cp-server:${TAG}' }\n  app: { image: node, command: x, environment: { C: 'http://connect:8083', E: 'http://es:9200', K: 'http://login:8080/realms/x' } }\nvolumes: { es: {} }\n";
-    let converted = compose(&[
+    let converted = import(&[
         ("compose.yaml", yaml),
         ("own/Dockerfile", "ARG V\nFROM quay.io/debezium/connect:${V}\nCOPY x.jar /kafka/connect/x/\n"),
         ("strimzi/Dockerfile", "FROM quay.io/strimzi/kafka:latest-kafka-3.4.0\nENV KAFKA_CONNECT_PLUGIN_PATH=/tmp/x\n"),
@@ -367,7 +336,7 @@ fn connect_search_and_logins_are_recipes() {
 #[test]
 fn two_ports_of_one_name_are_one_and_a_line() {
     let yaml = "services:\n  mail: { image: maildev/maildev, ports: ['1080:1080', '8081:80', '1025:1025'] }\n  fake: { image: 'gessnerfl/fake-smtp-server:2.2.1', ports: ['8025:8025', '8080:8080'] }\n";
-    let converted = compose(&[("compose.yaml", yaml)]);
+    let converted = import(&[("compose.yaml", yaml)]);
     has(&converted, &["services", "mail", "ports", "http"], 1080);
     has(&converted, &["services", "mail", "port"], 1025);
     says(&converted, KeyOutcome::NotMapped, "port 80 is not one that the recipe `mailpit` opens");
@@ -378,7 +347,7 @@ fn two_ports_of_one_name_are_one_and_a_line() {
 #[test]
 fn a_base_image_that_starts_the_jar_is_java() {
     let yaml = "services:\n  q: { build: { context: q, dockerfile: src/Dockerfile.jvm }, ports: ['8080:8080'] }\n  g: { build: g }\n  none: { build: none }\n";
-    let converted = compose(&[
+    let converted = import(&[
         ("compose.yaml", yaml),
         (
             "q/src/Dockerfile.jvm",

@@ -2,48 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use devrun_convert::{Converted, ForeignFormat, KeyOutcome, Surroundings, import_with};
+use devrun_convert::{ForeignFormat, KeyOutcome, Surroundings};
 
-/// Imports `/p/compose.yaml` with these files beside it.
-fn import_in(files: &[(&str, &str)], around: &Surroundings) -> Converted {
-    let read = |path: &Path| {
-        let name = path.strip_prefix("/p").ok()?;
-        files.iter().find(|(known, _)| Path::new(known) == name).map(|(_, text)| (*text).to_owned())
-    };
-    let path = PathBuf::from("/p/compose.yaml");
-    import_with(ForeignFormat::Compose, &[path], Path::new("/p"), &read, around)
-        .unwrap_or_else(|failure| panic!("{}", failure.reason))
-}
-
-fn import(files: &[(&str, &str)]) -> Converted {
-    import_in(files, &Surroundings::default())
-}
-
-fn compose(text: &str) -> Converted {
-    import(&[("compose.yaml", text)])
-}
-
-/// The value at a path of the procfile.
-fn value(converted: &Converted, path: &str) -> Option<toml::Value> {
-    let table: toml::Table = toml::from_str(&converted.text).unwrap_or_else(|error| panic!("{error}\n{}", converted.text));
-    path.split('/').try_fold(toml::Value::Table(table), |value, key| value.get(key).cloned())
-}
-
-#[track_caller]
-fn has(converted: &Converted, path: &str, expected: impl Into<toml::Value>) {
-    assert_eq!(value(converted, path), Some(expected.into()), "{path}\n{}", converted.text);
-}
-
-#[track_caller]
-fn lacks(converted: &Converted, path: &str) {
-    assert_eq!(value(converted, path), None, "{path}\n{}", converted.text);
-}
-
-#[track_caller]
-fn says(converted: &Converted, outcome: KeyOutcome, text: &str) {
-    let lines = converted.report.render(&[outcome]);
-    assert!(lines.contains(text), "{text}\n{lines}");
-}
+use crate::imports::{compose, has, import, import_in, lacks, says, value};
 
 #[test]
 fn hosts_in_env_files_become_references() {
@@ -83,7 +44,7 @@ fn values_of_the_project_win_over_defaults() {
     }
     has(&converted, "services/web/env/L", "${LEVEL:-info}");
     let around = Surroundings { shell: [("V".to_owned(), "13".to_owned())].into(), ..Surroundings::default() };
-    has(&import_in(&[("compose.yaml", yaml), (".env", env)], &around), "services/db/use", "postgres@13");
+    has(&import_in("compose.yaml", &[("compose.yaml", yaml), (".env", env)], &around), "services/db/use", "postgres@13");
 }
 
 #[test]
@@ -300,8 +261,9 @@ fn configurations_are_handed_over() {
         found
     };
     let around = Surroundings { list: Some(list), ..Surroundings::default() };
-    let converted = import_with(ForeignFormat::Compose, &[fixtures.join("compose.yaml")], &fixtures, &read, &around)
-        .unwrap_or_else(|failure| panic!("{}", failure.reason));
+    let converted =
+        devrun_convert::import_with(ForeignFormat::Compose, &[fixtures.join("compose.yaml")], &fixtures, &read, &around)
+            .unwrap_or_else(|failure| panic!("{}", failure.reason));
     let text = |path: &str| value(&converted, path).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
     let prometheus = text("services/prom/files/prometheus.yml");
     assert!(prometheus.contains("['${prom.addr}', '${db.addr}']"), "{prometheus}");

@@ -1,44 +1,8 @@
 //! Other spellings of what compose files often hold: each test writes a small project and looks at values and at the report.
 
-use std::path::{Path, PathBuf};
+use devrun_convert::KeyOutcome;
 
-use devrun_convert::{Converted, ForeignFormat, KeyOutcome, Surroundings, import_with};
-
-fn import_as(format: ForeignFormat, name: &str, files: &[(&str, &str)]) -> Converted {
-    let read = |path: &Path| {
-        let name = path.strip_prefix("/p").ok()?;
-        files.iter().find(|(known, _)| Path::new(known) == name).map(|(_, text)| (*text).to_owned())
-    };
-    let path = PathBuf::from("/p").join(name);
-    import_with(format, &[path], Path::new("/p"), &read, &Surroundings::default())
-        .unwrap_or_else(|failure| panic!("{}", failure.reason))
-}
-
-fn import(files: &[(&str, &str)]) -> Converted {
-    import_as(ForeignFormat::Compose, "compose.yaml", files)
-}
-
-/// The value at a path of the procfile.
-fn value(converted: &Converted, path: &str) -> Option<toml::Value> {
-    let table: toml::Table = toml::from_str(&converted.text).unwrap_or_else(|error| panic!("{error}\n{}", converted.text));
-    path.split('/').try_fold(toml::Value::Table(table), |value, key| value.get(key).cloned())
-}
-
-#[track_caller]
-fn has(converted: &Converted, path: &str, expected: impl Into<toml::Value>) {
-    assert_eq!(value(converted, path), Some(expected.into()), "{path}\n{}", converted.text);
-}
-
-#[track_caller]
-fn lacks(converted: &Converted, path: &str) {
-    assert_eq!(value(converted, path), None, "{path}\n{}", converted.text);
-}
-
-#[track_caller]
-fn says(converted: &Converted, outcome: KeyOutcome, text: &str) {
-    let lines = converted.report.render(&[outcome]);
-    assert!(lines.contains(text), "{text}\n{lines}");
-}
+use crate::imports::{has, import, lacks, project, says};
 
 #[test]
 fn a_worker_of_the_same_image_has_no_port() {
@@ -228,7 +192,7 @@ fn dockerfiles_with_arguments_and_plain_file_names() {
 #[test]
 fn variables_of_process_compose_are_filled_in() {
     let yaml = "version: '0.5'\nvars: { PORT: 9090, NAME: x }\nprocesses:\n  api:\n    command: 'serve {{.PORT}} {{ .NAME }}'\n    vars: { NAME: y }\n    readiness_probe: { http_get: { port: '{{.PORT}}', path: /h } }\n  other: { command: 'echo {{if .X}}a{{end}}' }\n";
-    let converted = import_as(ForeignFormat::ProcessCompose, "process-compose.yaml", &[("process-compose.yaml", yaml)]);
+    let converted = project("process-compose.yaml", &[("process-compose.yaml", yaml)]);
     has(&converted, "services/api/run", "serve 9090 y");
     has(&converted, "services/api/port", 9090);
     has(&converted, "services/api/ready/http", "/h");
