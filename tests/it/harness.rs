@@ -839,12 +839,11 @@ impl Project {
 impl Drop for Project {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.read(".devrun/logs/devrun.log");
-            if !log.is_empty() {
-                let tail: Vec<&str> = log.lines().rev().take(40).collect();
-                let tail: Vec<&str> = tail.into_iter().rev().collect();
+            for file in [".devrun/logs/devrun.log", ".devrun/logs/events.jsonl"] {
+                let text = self.read(file);
+                let lines: Vec<&str> = text.lines().collect();
                 // Shown by the test runner together with the failure.
-                let _ = writeln!(std::io::stderr(), "-- .devrun/logs/devrun.log\n{}", tail.join("\n"));
+                let _ = writeln!(std::io::stderr(), "-- {file}\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
             }
         }
         if self.leftovers().is_empty() {
