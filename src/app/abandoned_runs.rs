@@ -65,17 +65,19 @@ fn own_directory(places: &Paths) -> Option<PathBuf> {
 }
 
 /// Ends those of this project, and those without a project (`run --with`). Blocks; without any it reads one small file for each stack
-/// of this user. `note` gets a line for each process that was ended.
+/// of this user. `note` gets a line for each process that was ended; returns whether there was one.
 ///
 /// # Errors
 /// `Survivors` when something cannot be ended.
-pub fn end_all(root: &Path, note: impl Fn(String)) -> Result<(), Failure> {
+pub fn end_all(root: &Path, note: impl Fn(String)) -> Result<bool, Failure> {
     let of_project = |places: &Paths| places.root == root || places.state.parent() == Some(&places.root);
     let found = runtime_dir::stacks(&load::environment());
     let mut first = None;
+    let mut has_ended_some = false;
     for run in found.into_iter().filter(of_project).filter_map(AbandonedRun::take) {
         let (state, report) = (run.places.state.clone(), run.end());
         if !report.killed.is_empty() {
+            has_ended_some = true;
             note("killed what a temporary copy left, whose supervisor and keeper were killed:".to_owned());
         }
         for gone in &report.killed {
@@ -88,5 +90,5 @@ pub fn end_all(root: &Path, note: impl Fn(String)) -> Result<(), Failure> {
             first.get_or_insert(Failure::new(FailureKind::Survivors, reason).help(left.advice()));
         }
     }
-    first.map_or(Ok(()), Err)
+    first.map_or(Ok(has_ended_some), Err)
 }

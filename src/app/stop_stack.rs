@@ -246,8 +246,12 @@ fn conclude(report: &SweepReport, interrupted: Option<i32>) -> Result<i32, Failu
     Ok(interrupted.unwrap_or(exit::DONE))
 }
 
-/// Everything that is provably this project's, now: the supervisor first, so that nothing is restarted.
-pub fn emergency(places: &Paths) -> Result<i32, Failure> {
+/// What `down --emergency` says where it finds nothing.
+pub const NOTHING_LEFT: &str = "nothing was left";
+
+/// Everything that is provably this project's, now: the supervisor first, so that nothing is restarted. Where nothing is left it says
+/// `nothing`.
+pub fn emergency(places: &Paths, nothing: &str) -> Result<i32, Failure> {
     let journal = devrun_keeper::project_journal::of_project(places).unwrap_or_else(|failure| {
         // Locks, the control socket and what the processes carry tell without it.
         say(format!("{}; it is not needed for this", failure.reason));
@@ -255,7 +259,7 @@ pub fn emergency(places: &Paths) -> Result<i32, Failure> {
     });
     let report = sweep(&journal, places, SweepMode::Emergency);
     if report.killed.is_empty() && report.survivors.is_empty() {
-        say("nothing was left");
+        say(nothing);
     }
     let code = conclude(&report, None)?;
     // Where another has started since, it needs the directory.
@@ -288,7 +292,7 @@ pub fn emergency_all() -> Result<i32, Failure> {
     let mut first = None;
     for places in &found {
         say(format!("{}:", places.root.display()));
-        if let Err(failure) = crate::app::stop_stack::emergency(places) {
+        if let Err(failure) = crate::app::stop_stack::emergency(places, NOTHING_LEFT) {
             say(format!("  {failure}"));
             first.get_or_insert(failure);
         }

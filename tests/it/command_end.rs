@@ -105,6 +105,7 @@ fn what_an_abandoned_temporary_copy_left_is_ended_by_the_next_command() {
         let ended = project.run(next).code(0);
         let text = format!("{}{}", ended.stdout, ended.stderr);
         assert!(text.contains("killed what a temporary copy left") && text.contains("a: pid "), "{ended}");
+        assert!(!text.contains("nothing was left"), "{ended}");
         project.nothing_left();
         let kept: Vec<_> = std::fs::read_dir(project.root().join("tmp")).expect("our own directory").flatten().collect();
         assert!(kept.is_empty(), "{next:?} left {kept:?}");

@@ -93,7 +93,8 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
     };
     let abandoned = abandoned_runs::end_all(&project.places.root, say);
     let code = if args.emergency {
-        stop_stack::emergency(&project.places)?
+        let nothing = if matches!(abandoned, Ok(false)) { stop_stack::NOTHING_LEFT } else { "nothing else was left" };
+        stop_stack::emergency(&project.places, nothing)?
     } else {
         crate::app::runtime::runtime()?.block_on(stop_stack::gentle(&project.places, grace, term))?
     };
