@@ -41,10 +41,14 @@ pub fn run(file: &Path) -> Result<i32, Failure> {
     let (log, writer) = AccessLog::start(config.logs.clone()).map_err(internal("the access log cannot be written"))?;
     // Of the requests on a shared address the services have their own logs.
     let log = if config.kind == GatewayKind::Routes { log } else { log.errors_only() };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal("cannot create a runtime"))?;
+    let mut builder = match config.kind {
+        GatewayKind::SharedStreams => tokio::runtime::Builder::new_multi_thread(),
+        // HTTP connections are served on threads of their own.
+        GatewayKind::Routes | GatewayKind::SharedHttp => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build().map_err(internal("cannot create a runtime"))?;
     let served = runtime.block_on(serve(config, log.clone()));
-    // Tunnels and streams without an end are cut here.
+    // Streams of a shared address are cut here; the gateway's threads have ended.
     runtime.shutdown_background();
     log.finish(writer);
     served.map(|()| exit::DONE)
@@ -83,8 +87,9 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
     }
     let gateway = Gateway::new(config.spec, upstreams, log, counts)
         .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers` and `tls`"))?;
-    devrun_gateway::serve(listener, gateway, ended).await;
-    Ok(())
+    devrun_gateway::serve(listener, gateway, ended)
+        .await
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot start the threads of the gateway: {error}")))
 }
 
 async fn listen(at: &Endpoint) -> Result<TcpListener, Failure> {

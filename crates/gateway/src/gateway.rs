@@ -42,7 +42,6 @@ pub struct Gateway {
     /// Set on every response; `None` removes.
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
     upstreams: Arc<Upstreams>,
-    client: UpstreamClient,
     log: AccessLog,
     counts: Arc<RouteCounts>,
     in_progress: Arc<InProgress>,
@@ -166,7 +165,6 @@ impl Gateway {
             spec,
             headers,
             upstreams,
-            client: UpstreamClient::new(),
             log,
             counts,
             in_progress: Arc::default(),
@@ -183,8 +181,8 @@ impl Gateway {
         self.tls.as_ref()
     }
 
-    /// Answers one request.
-    pub(crate) async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// Answers one request; `client` sends it on.
+    pub(crate) async fn answer(&self, client: &UpstreamClient, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
         let (began, at, busy) = (Instant::now(), jiff::Timestamp::now(), self.in_progress.begin());
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
@@ -193,7 +191,7 @@ impl Gateway {
             Unanswered { log: &self.log, counts: &self.counts, began, line: Some((at, method.clone(), path.clone())) };
         let mut answered = match self.route(peer, &request) {
             Ok(Routed { route, label, host, path }) => {
-                let mut answered = match self.follow(route, peer, host.as_deref(), &path, request).await {
+                let mut answered = match self.follow(client, route, peer, host.as_deref(), &path, request).await {
                     Ok(answered) => answered,
                     Err(problem) => self.refuse(&problem, is_json, &method, &path),
                 };
@@ -274,6 +272,7 @@ impl Gateway {
 
     async fn follow(
         &self,
+        client: &UpstreamClient,
         route: &Route,
         peer: Peer,
         host: Option<&str>,
@@ -322,7 +321,7 @@ impl Gateway {
                     host,
                     stripped: strip.as_deref(),
                 };
-                let proxied = proxy::forward(&self.upstreams, &self.client, &destination, &sender, request).await?;
+                let proxied = proxy::forward(&self.upstreams, client, &destination, &sender, request).await?;
                 Ok(Answered { upstream: Some((proxied.name, proxied.authority)), lease: proxied.lease, ..own(proxied.response) })
             }
         }

@@ -9,7 +9,7 @@
 //! - `proxy`, `upstream_client`, `tunnel`, `body`: requests to services, upgrades
 //! - `local_ca`, `certificates`, `certificate_fields`: HTTPS with certificates of the user's own authority
 //! - `static_files`, `own_response`: what the gateway answers itself
-//! - `server`, `framing_watch`, `access_log`: connections, limits, the orderly end, one line a request
+//! - `server`, `workers`, `framing_watch`, `access_log`: connections, threads, limits, the orderly end, one line a request
 //! - `route_check`: asks a running gateway which service answers a path
 
 #![forbid(unsafe_code)]
@@ -37,6 +37,7 @@ mod tests;
 mod tunnel;
 mod upstream_client;
 mod upstreams;
+mod workers;
 
 pub use access_log::AccessLog;
 pub use gateway::Gateway;

@@ -7,6 +7,7 @@
 //! lost. It is answered, and closed by that answer.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,6 +26,8 @@ use tokio::sync::{Notify, watch};
 use super::framing_watch::{FramingWatch, WatchedStream};
 use super::gateway::{Gateway, Peer};
 use super::request_check::TwoFramings;
+use super::upstream_client::UpstreamClient;
+use super::workers::Workers;
 
 /// What a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -89,8 +92,11 @@ impl Drop for Active {
 }
 
 /// Serves until `ended` returns, then lets requests in progress end.
-pub async fn serve(listener: TcpListener, gateway: Gateway, ended: impl Future<Output = ()>) {
-    serve_with(listener, gateway, ended, ConnectionLimits::default()).await;
+///
+/// # Errors
+/// When a thread or its event loop cannot be made.
+pub async fn serve(listener: TcpListener, gateway: Gateway, ended: impl Future<Output = ()>) -> io::Result<()> {
+    serve_with(listener, gateway, ended, ConnectionLimits::default()).await
 }
 
 pub(crate) async fn serve_with(
@@ -98,7 +104,8 @@ pub(crate) async fn serve_with(
     gateway: Gateway,
     ended: impl Future<Output = ()>,
     limits: ConnectionLimits,
-) {
+) -> io::Result<()> {
+    let workers = Workers::start()?;
     let gateway = Arc::new(gateway);
     // The open connections are its receivers.
     let ending = watch::Sender::new(());
@@ -114,9 +121,10 @@ pub(crate) async fn serve_with(
             Ok((stream, _)) => {
                 let (builder, gateway, ending) = (Arc::clone(&builder), Arc::clone(&gateway), ending.subscribe());
                 let connection = connections.open();
-                tokio::spawn(async move {
+                workers.serve(stream, move |stream, client| async move {
+                    let shared = Shared { gateway, client };
                     tokio::select! {
-                        () = serve_connection(&builder, stream, gateway, ending, limits, Arc::clone(&connection)) => {}
+                        () = serve_connection(&builder, stream, shared, ending, limits, Arc::clone(&connection)) => {}
                         () = connection.closing() => {}
                     }
                 });
@@ -130,7 +138,7 @@ pub(crate) async fn serve_with(
     }
     drop(listener);
     ending.send_replace(());
-    // Whatever takes longer is cut by the end of the process.
+    // Whatever takes longer is cut by the end of the threads.
     let _late = tokio::time::timeout(DRAIN, async {
         // First what may just have come in; streams without an end are not waited for.
         if tokio::time::timeout(LINGER, ending.closed()).await.is_err() {
@@ -144,6 +152,7 @@ pub(crate) async fn serve_with(
         }
     })
     .await;
+    Ok(())
 }
 
 fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
@@ -164,10 +173,16 @@ fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
     builder
 }
 
+/// What a connection shares: the gateway with all, the client with those of its thread.
+struct Shared {
+    gateway: Arc<Gateway>,
+    client: UpstreamClient,
+}
+
 async fn serve_connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
-    gateway: Arc<Gateway>,
+    shared: Shared,
     ending: watch::Receiver<()>,
     limits: ConnectionLimits,
     place: Arc<ClientConnection>,
@@ -178,8 +193,8 @@ async fn serve_connection(
     let address = remote.ip().to_canonical();
     let is_local = address.is_loopback() || address == local.ip().to_canonical();
     let peer = Peer { address, is_local, is_secure: false };
-    let Some(tls) = gateway.tls().cloned() else {
-        return serve_requests(builder, stream, peer, gateway, ending, limits, place).await;
+    let Some(tls) = shared.gateway.tls().cloned() else {
+        return serve_requests(builder, stream, peer, shared, ending, limits, place).await;
     };
     let handshake = async {
         // A record of TLS begins with its type (RFC 8446, 5.1); what begins otherwise is answered as HTTP.
@@ -192,9 +207,9 @@ async fn serve_connection(
     match tokio::time::timeout(limits.head_timeout, handshake).await {
         Ok(Ok(Either::Left(stream))) => {
             let peer = Peer { is_secure: true, ..peer };
-            serve_requests(builder, stream, peer, gateway, ending, limits, place).await;
+            serve_requests(builder, stream, peer, shared, ending, limits, place).await;
         }
-        Ok(Ok(Either::Right(stream))) => serve_requests(builder, stream, peer, gateway, ending, limits, place).await,
+        Ok(Ok(Either::Right(stream))) => serve_requests(builder, stream, peer, shared, ending, limits, place).await,
         // An alert was sent, or the client sends nothing.
         Ok(Err(_)) | Err(_) => {}
     }
@@ -204,7 +219,7 @@ async fn serve_requests(
     builder: &Builder<TokioExecutor>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    gateway: Arc<Gateway>,
+    Shared { gateway, client }: Shared,
     mut ending: watch::Receiver<()>,
     limits: ConnectionLimits,
     place: Arc<ClientConnection>,
@@ -214,14 +229,14 @@ async fn serve_requests(
     let watch = Arc::<FramingWatch>::default();
     let watched = WatchedStream::new(stream, Arc::clone(&watch));
     let service = service_fn(move |mut request: http::Request<Incoming>| {
-        let (gateway, active, watch) = (Arc::clone(&gateway), begun.begin(), Arc::clone(&watch));
+        let (gateway, client, active, watch) = (Arc::clone(&gateway), client.clone(), begun.begin(), Arc::clone(&watch));
         let in_progress = place.begin();
         let is_http1 = request.version() <= Version::HTTP_11;
         if is_http1 && watch.take_both() {
             request.extensions_mut().insert(TwoFramings);
         }
         async move {
-            let response = gateway.answer(peer, request).await;
+            let response = gateway.answer(&client, peer, request).await;
             if is_http1 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 watch.expect_head();
             }
