@@ -70,6 +70,22 @@ fn attach_types_and_shows_and_ctrl_bracket_leaves() {
     assert!(ended.stdout.contains("console has ended"), "{ended}");
 }
 
+/// More than the terminal takes, for a service that reads nothing: with as many writers as the machine has processors, a writer that
+/// does not end with the service would leave the supervisor none.
+#[test]
+fn keys_that_are_not_read_hold_up_no_stop() {
+    let project = Project::new().procfile("[services.deaf]\nrun = \"sleep 1000\"\ntty = true\n");
+    project.run(&["up", "-d"]).code(0);
+    for _ in 0..2 * crate::runner::cores() {
+        project.start_in_shell("yes | head -c 100000 | $0 attach deaf").outcome().code(0);
+    }
+    let before = project.service("deaf")["pid"].clone();
+    project.run(&["restart", "deaf"]).code(0);
+    assert_ne!(project.service("deaf")["pid"], before);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
 #[test]
 fn the_terminal_is_given_back_on_every_way_out() {
     let project = console();

@@ -102,8 +102,8 @@ fn is_in_foreground() -> bool {
     nix::unistd::tcgetpgrp(io::stderr()).is_ok_and(|group| group == nix::unistd::getpgrp())
 }
 
-/// Types what comes out of `keys` into a terminal until the sender or the terminal is gone. One that nobody reads fills up
-/// and then holds back this task alone.
+/// Types what comes out of `keys` into a terminal until the sender is gone, or everything that ran in the terminal. One that is not
+/// read fills up and then holds back this task alone.
 pub async fn write_keys(terminal: Arc<OwnedFd>, mut keys: tokio::sync::mpsc::Receiver<Vec<u8>>) {
     let Ok(fd) = terminal.try_clone() else { return };
     let Ok(fd) = reactor::register(fd, Interest::WRITABLE) else { return };
@@ -113,6 +113,8 @@ pub async fn write_keys(terminal: Arc<OwnedFd>, mut keys: tokio::sync::mpsc::Rec
             let Ok(mut ready) = fd.writable().await else { return };
             match nix::unistd::write(&fd, rest) {
                 Ok(written) => rest = &rest[written..],
+                // Full, and without a reader for good: it would be called ready for ever.
+                Err(nix::errno::Errno::EAGAIN) if ready.ready().is_write_closed() => return,
                 Err(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return,
