@@ -33,7 +33,7 @@ use crate::app::remembered_scale;
 use crate::app::shared_server::location;
 use crate::app::temporary_inside;
 use crate::app::temporary_plan;
-use crate::app::unknown_service::unknown_service;
+use crate::app::unknown_service::unknown_or_inactive;
 use crate::globals::Globals;
 
 /// The names looked for, in order.
@@ -504,12 +504,8 @@ pub fn resolve(plan: &Plan, names: &[String]) -> Result<Vec<ServiceId>, Failure>
     for name in names {
         let found = plan.lookup(name);
         if found.is_empty() {
-            if let Some((_, profiles)) = plan.inactive.iter().find(|(inactive, _)| inactive.as_str() == name) {
-                return Err(Failure::new(FailureKind::Config, format!("{name} is in the profile {}", profiles.join(", ")))
-                    .help(format!("devrun --profile {} …", profiles.first().map_or("P", String::as_str))));
-            }
             let known = plan.services.values().map(|spec| spec.service.as_str());
-            return Err(unknown_service(name, "the procfile has", known));
+            return Err(unknown_or_inactive(Some(plan), name, "the procfile has", known));
         }
         ids.extend(found);
     }

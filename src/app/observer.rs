@@ -16,7 +16,7 @@ use devrun_runtime::engine::state_files::events_path;
 
 use crate::app::growing_file::GrowingFile;
 use crate::app::load::{self, Project, Wanted};
-use crate::app::unknown_service::unknown_service;
+use crate::app::unknown_service::unknown_or_inactive;
 use crate::globals::Globals;
 
 /// A stack as a viewer sees it.
@@ -121,8 +121,8 @@ impl Observer {
             events: &events,
             last_answers: &last_answers,
         };
-        let found = explain(name, &facts)
-            .ok_or_else(|| unknown_service(name, "there are", status.snapshot.services.iter().map(|one| one.service.as_str())))?;
+        let known = status.snapshot.services.iter().map(|one| one.service.as_str());
+        let found = explain(name, &facts).ok_or_else(|| unknown_or_inactive(plan.as_deref(), name, "there are", known))?;
         let root = found.causes.last().map_or(found.name.as_str(), |cause| cause.service.as_str());
         let failed = status.snapshot.services.iter().find(|one| one.name == root && has_failed(one));
         let lines = failed.and_then(|one| self.last_lines(&one.name, count, &masker)).into_iter().collect();

@@ -11,8 +11,8 @@ use devrun_model::duration::human;
 use devrun_model::exit;
 use devrun_model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
 
-use crate::app::load::{self};
-use crate::app::unknown_service::unknown_service;
+use crate::app::load::{self, Project, Wanted};
+use crate::app::unknown_service::unknown_or_inactive;
 use crate::cli::table_args::TableHabits;
 use crate::globals::Globals;
 
@@ -55,7 +55,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
     let runtime = crate::app::runtime::waiting_runtime()?;
     if !args.watch {
         let snapshot = runtime.block_on(snapshot::snapshot(globals, &project))?;
-        known(&snapshot, &args.services)?;
+        check_names(globals, &project, &snapshot, &args.services)?;
         return Ok(print(&snapshot, snapshot::leftovers(&project.places, &snapshot), args, term));
     }
     runtime.block_on(async {
@@ -90,11 +90,14 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
 }
 
 /// Whether each name is that of a service or of one copy.
-fn known(snapshot: &Snapshot, names: &[String]) -> Result<(), Failure> {
-    match names.iter().find(|name| !snapshot.services.iter().any(|service| is_named(service, name))) {
-        None => Ok(()),
-        Some(name) => Err(unknown_service(name, "there are", snapshot.services.iter().map(|service| service.service.as_str()))),
-    }
+fn check_names(globals: &Globals, project: &Project, snapshot: &Snapshot, names: &[String]) -> Result<(), Failure> {
+    let Some(name) = names.iter().find(|name| !snapshot.services.iter().any(|service| is_named(service, name))) else {
+        return Ok(());
+    };
+    // The procfile may have errors; what runs is known without it.
+    let plan = load::plan(globals, project, &Wanted::look()).ok();
+    let known = snapshot.services.iter().map(|service| service.service.as_str());
+    Err(unknown_or_inactive(plan.as_deref(), name, "there are", known))
 }
 
 fn is_named(service: &ServiceStatus, name: &str) -> bool {
