@@ -158,7 +158,7 @@ pub fn choose(
         let port = match (want.preference, before) {
             // A running stack holds its own ports; only what it has not got yet is chosen, or what another process has taken.
             (_, Some(port)) if !makes || running && !is_lost(port, stack.as_ref()) => Some(port),
-            (PortPreference::Usual(port), _) if !makes || free(port)? => Some(port),
+            (PortPreference::Usual(port), _) if !makes && !taken.contains(&port) || makes && free(port)? => Some(port),
             (_, _) if !makes => None,
             (_, Some(port)) if free(port)? => Some(port),
             _ => {
@@ -171,10 +171,11 @@ pub fn choose(
                 let port = ports::free_port(&seed, &id, &want.name, &taken, reserved(project)?)
                     .map_err(|error| Failure::new(FailureKind::PortTaken, format!("no free port for {key}: {error}")))?;
                 if let PortPreference::Usual(usual) = want.preference {
-                    let holder = ports::check_free("127.0.0.1", usual).err().map_or_else(
-                        || " is set aside for another stack".to_owned(),
-                        |holder| format!(" is held by {}", port_conflicts::holder_in_words(usual, &holder)),
-                    );
+                    let holder = match ports::check_free("127.0.0.1", usual) {
+                        _ if taken.contains(&usual) => " is another service's of this stack".to_owned(),
+                        Ok(()) => " is set aside for another stack".to_owned(),
+                        Err(holder) => format!(" is held by {}", port_conflicts::holder_in_words(usual, &holder)),
+                    };
                     notes.push(format!("{key}: port {usual}{holder}; using {port}"));
                 }
                 Some(port)

@@ -66,6 +66,7 @@ fn what_it_is(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
                 .help("keep one of the two"),
         ),
     }
+    useless_keys(service, out);
     for key in ["run", "pre_start", "build"] {
         if let Some(node) = service.get(key) {
             let empty = match &node.value {
@@ -78,6 +79,33 @@ fn what_it_is(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
                     Diagnostic::error(node.span, format!("`{key}` of {label} is empty")).help(format!("{key} = \"COMMAND\"")),
                 );
             }
+        }
+    }
+}
+
+/// Keys that only some recipes read: an error where the first start would refuse them, a warning where nothing ever would.
+fn useless_keys(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
+    if service.task {
+        return;
+    }
+    if let Some(used) = &service.recipe {
+        if let Some(node) = service.get("init").filter(|_| !used.data.runs_init_files) {
+            out.push(
+                Diagnostic::error(node.key, format!("recipe {} runs no `init` files", used.data.name))
+                    .help("remove it; a task with once = \"VOLUME/.NAME\" does such work against the running server"),
+            );
+        }
+        return;
+    }
+    if service.get("use").is_some() {
+        return;
+    }
+    for key in ["init", "migrations", "extensions", "locale", "encoding", "set"] {
+        if let Some(node) = service.get(key) {
+            out.push(
+                Diagnostic::warning(node.key, format!("`{key}` of {} has no effect", service.label()))
+                    .help("remove it; only servers of recipes (`use`) read it"),
+            );
         }
     }
 }

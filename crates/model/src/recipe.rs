@@ -44,6 +44,9 @@ pub struct RecipeData {
     /// It cannot run as the user of `user_id`.
     #[serde(default)]
     pub refuses_user_id: bool,
+    /// Its first boot runs the files of `init`; `check` refuses that key for every other recipe.
+    #[serde(default)]
+    pub runs_init_files: bool,
     /// Attributes it takes when the procfile gives none.
     #[serde(default)]
     pub user: Option<String>,

@@ -198,7 +198,8 @@ fn for_people(value: serde_json::Value, spec: &ServiceSpec) -> Vec<(String, serd
     ordered.extend(object.into_iter().filter(|(key, _)| !matches!(key.as_str(), "service" | "generation")));
     ordered.push(("env".to_owned(), env));
     if inherited > 0 {
-        ordered.push(("inherited variables".to_owned(), format!("{inherited} (devrun env {} lists all)", spec.id).into()));
+        ordered
+            .push(("inherited variables".to_owned(), format!("{inherited} (devrun exec {} -- env lists all)", spec.id).into()));
     }
     ordered
 }
