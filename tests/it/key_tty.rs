@@ -77,7 +77,7 @@ fn keys_that_are_not_read_hold_up_no_stop() {
     let project = Project::new().procfile("[services.deaf]\nrun = \"sleep 1000\"\ntty = true\n");
     project.run(&["up", "-d"]).code(0);
     for _ in 0..2 * crate::runner::cores() {
-        project.start_in_shell("yes | head -c 100000 | $0 attach deaf").outcome().code(0);
+        project.start_in_shell("yes | head -c 100000 | timeout 2 $0 attach deaf; true").outcome().code(0);
     }
     let before = project.service("deaf")["pid"].clone();
     project.run(&["restart", "deaf"]).code(0);

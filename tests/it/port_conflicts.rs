@@ -30,6 +30,13 @@ fn every_fixed_port_is_looked_at_before_anything_is_started() {
 }
 
 #[test]
+fn two_servers_of_one_recipe_have_a_port_each_for_check_too() {
+    let project = Project::new().procfile("[services.a]\nuse = \"nats\"\n[services.b]\nuse = \"nats\"\n");
+    project.run(&["check"]).code(0);
+    project.run(&["up", "--plan"]).says_not("is given to");
+}
+
+#[test]
 fn a_plan_names_the_ports_that_are_taken_and_their_holders() {
     let stranger = test_ports::listener();
     let port = stranger.local_addr().expect("bound").port();

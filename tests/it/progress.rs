@@ -143,8 +143,11 @@ fn a_terminal_that_is_resized_keeps_no_pieces_of_live_lines() {
     for columns in [50, 24, 18, 120, 30, 110] {
         // The lines are drawn once a second: right after that. What is drawn while the terminal changes its width is beyond us, and tmux
         // tells of a second change a quarter of a second late.
+        // Where there is no room for the timer, nothing is drawn.
         let before = tmux.screen();
-        eventually("the timer has gone on", PATIENCE, || (tmux.screen() != before).then_some(()));
+        if before.lines().any(|line| line.starts_with("preparation") && line.trim_end().ends_with('s')) {
+            eventually("the timer has gone on", PATIENCE, || (tmux.screen() != before).then_some(()));
+        }
         tmux.tmux(&format!("resize-window -x {columns} -y 24"));
         // The timer draws the lines again at the new width.
         eventually("one line of each", PATIENCE, || {

@@ -99,6 +99,18 @@ fn why_and_events_name_each_copy() {
 }
 
 #[test]
+fn a_service_of_a_profile_that_is_not_active_is_named_as_such() {
+    let project = Project::new()
+        .procfile("[services.web]\nrun = \"{svc:web}\"\n[services.beat]\nrun = \"{svc:beat}\"\nprofiles = [\"jobs\"]\n");
+    project.run(&["up", "-d"]).code(0);
+    for command in ["why", "ps", "logs"] {
+        let asked = project.run(&[command, "beat"]).code(2).says("beat is in the profile jobs");
+        drop(asked.says("devrun --profile jobs"));
+    }
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn a_misspelt_service_is_answered_with_the_nearest_one() {
     let project = Project::new().procfile("[services.cache]\nrun = \"{svc:cache}\"\n[services.web]\nrun = \"{svc:web}\"\n");
     let commands = ["up", "logs", "wait", "why", "ps", "inspect", "restart", "stop", "exec"];
