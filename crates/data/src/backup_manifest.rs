@@ -127,7 +127,10 @@ impl BackupManifest {
         let length = match std::fs::metadata(file) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
             Ok(_) => return Err(Failure::new(FailureKind::Config, format!("{} is not a file", file.display()))),
-            Err(error) => return Err(Failure::new(FailureKind::Config, format!("cannot read {}: {error}", file.display()))),
+            Err(error) => {
+                return Err(Failure::new(FailureKind::Config, format!("cannot read {}: {error}", file.display()))
+                    .help("ls .devrun/backups; `devrun backup` writes them there unless told otherwise"));
+            }
         };
         let bytes = std::fs::read(&place).map_err(|error| {
             Failure::new(FailureKind::Config, format!("cannot read the manifest {}: {error}", place.display()))

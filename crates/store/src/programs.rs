@@ -156,7 +156,7 @@ pub async fn fetch_program(
         let (recipe, store, cancel, progress) = (recipe.name.clone(), store.clone(), cancel.clone(), options.progress.clone());
         blocking(move || {
             store.turn(&recipe, &cancel, || {
-                progress.begin(&format!("waiting for another devrun that fetches {recipe}"), None);
+                progress.begin(&format!("waiting for another fetch of {recipe}"), None);
                 progress.end("its turn");
             })
         })

@@ -362,7 +362,7 @@ impl Selection {
             blocking(move || {
                 let name = here.recipe.recipe.name.clone();
                 store.turn(&name, &here.cancel, || {
-                    here.options.progress.begin(&format!("waiting for another devrun that fetches {name}"), None);
+                    here.options.progress.begin(&format!("waiting for another fetch of {name}"), None);
                     here.options.progress.end("its turn");
                 })
             })

@@ -181,7 +181,9 @@ fn server<'a>(plan: &'a Plan, on: Option<&str>, scheme: &str, verb: &str) -> Res
         return if speaks(spec) {
             Ok(spec)
         } else {
-            Err(Failure::new(FailureKind::Config, format!("`devrun {verb}` does not support {name}")).help("devrun urls"))
+            let failure = Failure::new(FailureKind::Config, format!("`devrun {verb}` does not support {name}"));
+            let fitting = plan.services.values().find(|spec| speaks(spec));
+            Err(failure.help(fitting.map_or("devrun urls".to_owned(), |spec| format!("devrun {verb} --on {}", spec.service))))
         };
     }
     let mut fitting = plan.services.values().filter(|spec| speaks(spec));
