@@ -70,7 +70,7 @@ fn o08_emergency_ends_a_fork_storm() {
             let project = project.procfile(&format!("[services.storm]\nrun = \"{{svc:storm}} --storm 8 {flags}\"\n"));
             for _ in 0..2 {
                 project.run(&["up", "-d"]).code(0);
-                alive(&project, "storm", 6);
+                alive(&project, "storm", 2);
                 project.run(&["down", "--emergency"]).code(0);
                 project.nothing_left();
                 stays_without_processes(&project);
@@ -84,7 +84,7 @@ fn o08_emergency_ends_a_fork_storm_whose_keeper_is_gone() {
     for project in both() {
         let project = project.procfile("[services.storm]\nrun = \"{svc:storm} --storm 8\"\n");
         project.run(&["up", "-d"]).code(0);
-        alive(&project, "storm", 6);
+        alive(&project, "storm", 2);
         project.kill_both();
         project.run(&["down", "--emergency"]).code(0);
         stays_without_processes(&project);

@@ -83,24 +83,31 @@ fn what_it_is(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Keys that only some recipes read: an error where the first start would refuse them, a warning where nothing ever would.
+/// Keys that only some recipes read; `own_keys` of a recipe says which.
+const OWN_KEYS: &[&str] = &["init", "migrations", "extensions", "locale", "encoding"];
+
+/// Keys that are not read: an error where the first start would refuse them, a warning where nothing ever would.
 fn useless_keys(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
     if service.task {
         return;
     }
     if let Some(used) = &service.recipe {
-        if let Some(node) = service.get("init").filter(|_| !used.data.runs_init_files) {
-            out.push(
-                Diagnostic::error(node.key, format!("recipe {} runs no `init` files", used.data.name))
-                    .help("remove it; a task with once = \"VOLUME/.NAME\" does such work against the running server"),
-            );
+        let is_read = |key: &str| used.data.own_keys.iter().any(|own| own == key);
+        for key in OWN_KEYS.iter().filter(|key| !is_read(key)) {
+            let help = match *key {
+                "init" => "remove it; a task with once = \"VOLUME/.NAME\" does such work against the running server",
+                _ => "remove it",
+            };
+            if let Some(node) = service.get(key) {
+                out.push(Diagnostic::error(node.key, format!("{} has no `{key}`", used.data.name)).help(help));
+            }
         }
         return;
     }
     if service.get("use").is_some() {
         return;
     }
-    for key in ["init", "migrations", "extensions", "locale", "encoding", "set"] {
+    for key in OWN_KEYS.iter().chain(&["set"]) {
         if let Some(node) = service.get(key) {
             out.push(
                 Diagnostic::warning(node.key, format!("`{key}` of {} has no effect", service.label()))

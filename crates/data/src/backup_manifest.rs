@@ -129,7 +129,7 @@ impl BackupManifest {
             Ok(_) => return Err(Failure::new(FailureKind::Config, format!("{} is not a file", file.display()))),
             Err(error) => {
                 return Err(Failure::new(FailureKind::Config, format!("cannot read {}: {error}", file.display()))
-                    .help("ls .devrun/backups; `devrun backup` writes them there unless told otherwise"));
+                    .help("ls .devrun/backups; `devrun backup` writes them there by default"));
             }
         };
         let bytes = std::fs::read(&place).map_err(|error| {

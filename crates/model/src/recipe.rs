@@ -44,9 +44,10 @@ pub struct RecipeData {
     /// It cannot run as the user of `user_id`.
     #[serde(default)]
     pub refuses_user_id: bool,
-    /// Its first boot runs the files of `init`; `check` refuses that key for every other recipe.
+    /// Which of the keys that only some recipes read it does: `init`, `migrations`, `extensions`, `locale`, `encoding`. `check` refuses
+    /// the others.
     #[serde(default)]
-    pub runs_init_files: bool,
+    pub own_keys: Vec<String>,
     /// Attributes it takes when the procfile gives none.
     #[serde(default)]
     pub user: Option<String>,

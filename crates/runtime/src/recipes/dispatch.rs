@@ -47,21 +47,7 @@ pub fn prepare(context: &RecipeContext<'_>) -> Result<ExecRequest, Failure> {
 /// # Errors
 /// `Task` when a step failed or the directory is foreign, `Binary` when another major version made the data.
 pub async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
-    let name = &context.recipe.recipe.name;
-    let recipe = recipes_with_code::recipe_code(name);
-    let used = context.recipe;
-    let keys = [
-        ("migrations", used.migrations.is_some()),
-        ("extensions", !used.extensions.is_empty()),
-        ("locale", used.locale.is_some()),
-        ("encoding", used.encoding.is_some()),
-    ];
-    for (key, given) in keys {
-        if given && !recipe.takes_database_keys() {
-            return Err(Failure::new(FailureKind::Config, format!("{name} has no `{key}`")).help(format!("take `{key}` out")));
-        }
-    }
-    recipe.first_boot(context).await
+    recipes_with_code::recipe_code(&context.recipe.recipe.name).first_boot(context).await
 }
 
 /// Whether the stop signal would not end this service's server, as its data directory is gone and it cannot save.

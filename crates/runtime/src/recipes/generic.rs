@@ -174,10 +174,6 @@ pub(super) async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot,
         return Ok(FirstBoot { outcome: FirstBootOutcome::NotNeeded, warnings: Vec::new() });
     };
     let name = &context.recipe.recipe.name;
-    if let Some(file) = context.recipe.init.first() {
-        return Err(Failure::new(FailureKind::Config, format!("{name} runs no init files, and {} is one", file.display()))
-            .help("take `init` out; a task with once = \"VOLUME/.NAME\" does such work against the running server"));
-    }
     let began = Instant::now();
     let stage = match open(volume, name).await? {
         Ok(stage) => stage,

@@ -64,10 +64,6 @@ fn volume<'a>(context: &RecipeContext<'a>) -> Result<&'a VolumeSpec, Failure> {
 /// `Task` when the tool failed or the volume is foreign, `Binary` when a newer version made the data.
 async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let volume = volume(context)?;
-    if let Some(file) = context.recipe.init.first() {
-        return Err(Failure::new(FailureKind::Config, format!("kafka runs no init files, and {} is one", file.display()))
-            .help("take `init` out; a task makes topics against the running server"));
-    }
     let began = Instant::now();
     let stage = match open(volume, "kafka").await? {
         Ok(stage) => stage,

@@ -229,10 +229,6 @@ fn major(release: &str) -> Option<u32> {
 /// newer server made the data.
 async fn first_boot(context: &RecipeContext<'_>) -> Result<FirstBoot, Failure> {
     let volume = volume(context)?;
-    if let Some(file) = context.recipe.init.first() {
-        return Err(Failure::new(FailureKind::Config, format!("neo4j runs no init files, and {} is one", file.display()))
-            .help("[tasks.NAME] cypher = \"FILE\", once = \"VOLUME/.NAME\""));
-    }
     let attribute = |name: &str| context.spec.attributes.get(name).cloned().unwrap_or_default();
     let (user, password) = (attribute("user"), attribute("password"));
     let began = Instant::now();

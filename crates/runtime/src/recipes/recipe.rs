@@ -25,10 +25,6 @@ pub(super) trait Recipe: Send + Sync {
     fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
         Box::pin(generic::first_boot(context))
     }
-    /// Whether it takes `migrations`, `extensions`, `locale` and `encoding`.
-    fn takes_database_keys(&self) -> bool {
-        false
-    }
     /// How a server whose data was made with a password comes to another one.
     fn password_rotation(&self) -> PasswordRotation {
         PasswordRotation::Never

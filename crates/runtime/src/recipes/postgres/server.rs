@@ -21,9 +21,6 @@ impl Recipe for Postgres {
     fn first_boot<'a>(&'a self, context: &'a RecipeContext<'a>) -> RecipeFuture<'a, FirstBoot> {
         Box::pin(boot::first_boot(context))
     }
-    fn takes_database_keys(&self) -> bool {
-        true
-    }
     fn password_rotation(&self) -> PasswordRotation {
         PasswordRotation::Anew
     }
