@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::toml_writer::{Procfile, Section, Toml, quoted};
-use super::found::FoundProgram;
+use super::found::{FoundProgram, service_name};
 use super::needs;
 use super::script::{Install, Script};
 
@@ -55,13 +55,24 @@ pub fn draft(found: &FoundProgram, schema: &str) -> String {
         section.set("run", Toml::text("echo hello from devrun; sleep 3600"));
         file.services.push(("app".to_owned(), section));
     }
-    file.below = vec![
+    for missing in found.missing_modules() {
+        let name = service_name(missing.dir.rsplit('/').next().unwrap_or_default());
+        file.below.push(format!("{missing}. Put its module in the place of MODULE:"));
+        file.below.push(format!("[services.{name}]"));
+        file.below.push(format!("run = {}", quoted(missing.run)));
+        if !missing.dir.is_empty() {
+            file.below.push(format!("dir = {}", quoted(&missing.dir)));
+        }
+        file.below.push(format!("port = {}", missing.port));
+        file.below.push(String::new());
+    }
+    file.below.extend([
         "More:".to_owned(),
         "[services.worker]".to_owned(),
         "run        = \"COMMAND\"".to_owned(),
         "depends_on = [\"web\"]         # waits until web is healthy, or started where it has no probe".to_owned(),
         "restart    = \"on-failure\"    # no, on-failure[:n], always, unless-stopped".to_owned(),
-    ];
+    ]);
     format!("#:schema {schema}\n{}", file.text())
 }
 
@@ -134,7 +145,6 @@ fn add_install(file: &mut Procfile, name: &str, install: &Install, script: &Scri
 
 #[cfg(test)]
 mod tests {
-    use super::super::found::service_name;
     use super::*;
 
     #[test]
@@ -179,11 +189,14 @@ mod tests {
             for file in files {
                 found.look("", file, "from factory import make\n");
             }
-            found.scripts()[0].run.clone()
+            (found.scripts().first().map(|script| script.run.clone()).unwrap_or_default(), draft(&found, "x"))
         };
-        assert!(run(&["app.py"]).starts_with("uvicorn app:app "));
-        assert!(run(&["app.py", "main.py"]).starts_with("uvicorn main:app "));
-        assert!(run(&[]).starts_with("uvicorn main:app "));
+        assert!(run(&["app.py"]).0.starts_with("uvicorn app:app "));
+        assert!(run(&["app.py", "main.py"]).0.starts_with("uvicorn main:app "));
+        let (command, text) = run(&[]);
+        assert_eq!(command, "");
+        let comment = "# requirements.txt names FastAPI, but no module with its application was found. Put its module in the place of MODULE:\n# [services.web]\n# run = \"uvicorn MODULE:app --reload";
+        assert!(text.contains(comment), "{text}");
     }
 
     #[test]

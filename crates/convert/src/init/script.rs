@@ -41,6 +41,27 @@ pub(super) struct Install {
     pub(super) inputs: Vec<&'static str>,
 }
 
+/// A framework among the dependencies of a directory whose application was not found: nothing that could be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingModule {
+    /// The directory below the project's; empty is that one.
+    pub(super) dir: String,
+    /// The file that names the framework.
+    pub(super) from: &'static str,
+    /// The framework, as people write it.
+    pub(super) framework: &'static str,
+    /// The command, with `MODULE` where the module's name belongs.
+    pub(super) run: &'static str,
+    pub(super) port: u16,
+}
+
+impl std::fmt::Display for MissingModule {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let from = if self.dir.is_empty() { self.from.to_owned() } else { format!("{}/{}", self.dir, self.from) };
+        write!(out, "{from} names {}, but no module with its application was found", self.framework)
+    }
+}
+
 impl Script {
     pub(super) fn new(role: &str, run: impl Into<String>, port: Option<u16>, from: &str) -> Self {
         Self {
