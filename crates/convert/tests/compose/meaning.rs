@@ -339,3 +339,32 @@ fn the_port_variable_of_an_image_is_kept() {
     lacks(&converted, "services/worker/port");
     has(&converted, "services/worker/env/PORT", "3000");
 }
+
+#[test]
+fn a_server_of_which_a_client_has_only_the_host_keeps_its_port() {
+    let postgres = "{ image: 'postgres:16', environment: { POSTGRES_PASSWORD: x } }";
+    let app = |environment: &str| {
+        compose(&format!(
+            "services:\n  db: {postgres}\n  app: {{ image: python, command: ./serve, environment: {{ {environment} }} }}\n"
+        ))
+    };
+    let converted = app("DATABASE_HOST: db");
+    has(&converted, "services/app/env/DATABASE_HOST", "${db.host}");
+    has(&converted, "services/db/port", 5432);
+    says(&converted, KeyOutcome::Mapped, "services.db.ports: port = 5432: `app` has only its host (DATABASE_HOST)");
+    // What carries the port leaves the server free to move.
+    for carries in
+        ["DB_HOST: db, DB_PORT: 5432", "DB_HOST: db, URL: 'postgres://db:5432/x'", "URL: 'postgres://u:p@db/x'", "X: db"]
+    {
+        lacks(&app(carries), "services/db/port");
+    }
+    // A number under another name moves with nothing.
+    has(&app("DB_HOST: db, POSTGRES_PORT: 5432"), "services/db/port", 5432);
+    let command = "services:\n  db: { image: 'redis:7' }\n  app: { image: python, command: [redis-cli, -h, db, ping] }\n";
+    has(&compose(command), "services/db/port", 6379);
+    let two = "services:\n  one: { image: 'redis:7' }\n  two: { image: 'redis:7' }\n  app: { image: python, command: ./x, environment: { ONE_HOST: one, TWO_HOST: two } }\n";
+    let converted = compose(two);
+    has(&converted, "services/one/port", 6379);
+    has(&converted, "services/two/port", "auto");
+    says(&converted, KeyOutcome::NotMapped, "`app` has only its host (TWO_HOST) and asks at port 6379, which `one` has here");
+}
