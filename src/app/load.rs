@@ -17,7 +17,7 @@ use devrun_store::ownership::Trust;
 use devrun_store::trusted_file;
 use devrun_store::{DownloadProgress, FetchOptions};
 
-use crate::app::compose_input;
+use crate::app::compose_input::{self, LineOrigins};
 use crate::app::data::branch_name;
 use crate::app::debug_output;
 use crate::app::generated_env;
@@ -311,7 +311,8 @@ impl Read {
 pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
-    let mut mapped = compose_input::mapped(globals, project, wanted.warn)?;
+    let mapped = compose_input::mapped(globals, project, wanted.warn)?;
+    let (mut mapped, origins) = mapped.map(|mapped| (mapped.source, mapped.origins)).unzip();
     for path in &project.files {
         if compose_input::is_yaml(path) {
             // All of them are one source, in the place of the first.
@@ -343,6 +344,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
     let failed = |report: devrun_config::Report| {
         let failure = procfile_errors::show(&report, color);
+        if let Some(note) = origins.as_ref().and_then(|origins: &LineOrigins| origins.note(&report)) {
+            say(note);
+        }
         if is_running(&project.places).unwrap_or(false) {
             say("note: the stack keeps running as it was started; fix the errors above, then run this command again");
         }
