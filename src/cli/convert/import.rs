@@ -246,7 +246,15 @@ fn look_around(base: &Path) -> FoundProgram {
     for dir in &dirs {
         for name in devrun_convert::LOOKED_AT {
             match trusted_file::read_untrusted(&base.join(dir).join(name)) {
-                Ok(Some(text)) => found.look(dir, name, &text),
+                Ok(Some(text)) => {
+                    let named = if *name == "package.json" { devrun_convert::named_files(&text) } else { Vec::new() };
+                    for file in named {
+                        if let Ok(Some(text)) = trusted_file::read_untrusted(&base.join(dir).join(&file)) {
+                            found.look(dir, &file, &text);
+                        }
+                    }
+                    found.look(dir, name, &text);
+                }
                 // Of a lock file it counts that it is there; some are large, or not text.
                 Err(_) if name.contains("lock") => found.look(dir, name, ""),
                 Ok(None) | Err(_) => {}

@@ -13,12 +13,17 @@ pub fn draft(found: &FoundProgram, schema: &str) -> String {
     let mut file = Procfile {
         above: vec![
             "A first procfile, written by `devrun init`. `devrun up` starts it, `devrun check` looks for mistakes.".to_owned(),
-            "Every key is in docs/; the ones below are what was found in this directory.".to_owned(),
+            "The keys below are what was found in this directory; `devrun help --markdown procfile` lists all there are."
+                .to_owned(),
         ],
         ..Procfile::default()
     };
-    if found.has_env_file() {
+    let sample = found.env_sample();
+    if found.has_env_file() || sample.is_some() {
         file.project.set("env_file", Toml::texts([".env"]));
+    }
+    if let Some(sample) = sample {
+        file.project.set("env_sample", Toml::text(sample));
     }
     let (recipes, scripts) = (found.recipes(), found.scripts());
     for recipe in &recipes {
@@ -66,13 +71,17 @@ pub fn draft(found: &FoundProgram, schema: &str) -> String {
         file.below.push(format!("port = {}", missing.port));
         file.below.push(String::new());
     }
-    file.below.extend([
-        "More:".to_owned(),
-        "[services.worker]".to_owned(),
-        "run        = \"COMMAND\"".to_owned(),
-        "depends_on = [\"web\"]         # waits until web is healthy, or started where it has no probe".to_owned(),
-        "restart    = \"on-failure\"    # no, on-failure[:n], always, unless-stopped".to_owned(),
-    ]);
+    if !file.services.iter().any(|(name, _)| name == "worker") {
+        let on = scripts.first().map(|script| script.name.as_str()).or(file.services.first().map(|(name, _)| name.as_str()));
+        let on = on.unwrap_or("web");
+        file.below.extend([
+            "More:".to_owned(),
+            "[services.worker]".to_owned(),
+            "run        = \"COMMAND\"".to_owned(),
+            format!("depends_on = [\"{on}\"]         # waits until {on} is healthy, or started where it has no probe"),
+            "restart    = \"on-failure\"    # no, on-failure[:n], always, unless-stopped".to_owned(),
+        ]);
+    }
     format!("#:schema {schema}\n{}", file.text())
 }
 
@@ -90,8 +99,9 @@ fn section_of(script: &Script, recipes: &[String], scripts: &[Script]) -> Sectio
     if let Some(build) = &script.build {
         section.below.push(format!("build = {}  # run by `devrun build`", quoted(build)));
     }
-    if let Some(port) = script.port {
-        section.set("port", Toml::Integer(i64::from(port)));
+    let port = script.port.map(|port| Toml::Integer(i64::from(port)));
+    if let Some(port) = port.or_else(|| script.reads_port.then(|| Toml::text("auto"))) {
+        section.set("port", port);
         section.below.push("ready = { http = \"/\" }  # a path that answers once it serves; without it, an open port".to_owned());
     }
     let mut needed: Vec<String> = recipes.iter().filter(|recipe| script.uses.contains(&recipe.as_str())).cloned().collect();
@@ -218,6 +228,58 @@ mod tests {
         let mut library = FoundProgram::default();
         library.look("", "app.py", "def add(a, b):\n    return a + b\n");
         assert!(library.scripts().is_empty());
+    }
+
+    #[test]
+    fn a_program_that_reads_port_gets_a_free_one() {
+        let express = "const app = express();\napp.listen(process.env.PORT || 3000);\n";
+        let other = "setInterval(work, 1000);\n";
+        let dev = |command: &str| format!("{{\"main\": \"lib/start.js\", \"scripts\": {{\"dev\": \"{command}\"}}}}");
+        let go = "func main() { http.ListenAndServe(\":\"+os.Getenv(\"PORT\"), nil) }\n";
+        let port = |files: &[(&str, &str)]| {
+            let mut found = FoundProgram::default();
+            files.iter().for_each(|(name, text)| found.look("", name, text));
+            let text = draft(&found, "x");
+            let table: toml::Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            let services = table["services"].as_table().cloned().unwrap_or_default();
+            services.values().map(|service| service.get("port").map(ToString::to_string).unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let auto = ["\"auto\""];
+        assert_eq!(port(&[("package.json", &dev("nodemon src/index.js")), ("src/index.js", express)]), auto);
+        assert_eq!(port(&[("package.json", &dev("node --watch .")), ("lib/start.js", express)]), auto);
+        assert_eq!(
+            port(&[("package.json", &dev("nest start --watch")), ("src/main.ts", "listen(process.env.PORT ?? 3000)")]),
+            auto
+        );
+        assert_eq!(port(&[("package.json", &dev("tsx a.ts")), ("a.ts", "const { PORT = 3000 } = process.env\n")]), auto);
+        // The file that is named counts, and what only compiles listens nowhere.
+        assert_eq!(port(&[("package.json", &dev("node worker.js")), ("worker.js", other), ("server.js", express)]), [""]);
+        assert_eq!(port(&[("package.json", &dev("tsc --watch")), ("src/index.ts", express)]), [""]);
+        assert_eq!(port(&[("package.json", &dev("PORT=4000 node server.js")), ("server.js", express)]), [""]);
+        assert_eq!(port(&[("package.json", &dev("node server.js")), ("server.js", "x(process.env.DB_PORT)\n")]), [""]);
+        assert_eq!(port(&[("go.mod", ""), ("main.go", go)]), auto);
+        assert_eq!(port(&[("go.mod", ""), ("main.go", "func main() {}")]), [""]);
+        assert_eq!(port(&[("go.mod", ""), ("cmd/api/main.go", go), ("cmd/job/main.go", "")]), ["\"auto\"", ""]);
+        assert_eq!(super::super::named_files(&dev("node ./a.js ../b.js /c.js && x d.txt")), ["a.js", "lib/start.js"]);
+    }
+
+    #[test]
+    fn the_text_around_what_was_found_fits_the_project() {
+        let mut found = FoundProgram::default();
+        found.look("", "Procfile", "web: ./serve\nworker: ./work\n");
+        found.look("", ".env.example", "A=1\n");
+        let text = draft(&found, "x");
+        assert!(!text.contains("# [services.worker]") && !text.contains("docs/"), "{text}");
+        assert!(text.contains("`devrun help --markdown procfile`"), "{text}");
+        let table: toml::Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(table["project"]["env_sample"].as_str(), Some(".env.example"));
+        assert_eq!(table["project"]["env_file"].to_string(), "[\".env\"]");
+        assert_eq!(found.to_ignore(), [".env"]);
+        let mut other = FoundProgram::default();
+        other.look("", "go.mod", "");
+        other.look("", "cmd/api/main.go", "");
+        let text = draft(&other, "x");
+        assert!(text.contains("# [services.worker]") && text.contains("# depends_on = [\"api\"]"), "{text}");
     }
 
     #[test]

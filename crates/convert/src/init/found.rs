@@ -36,6 +36,11 @@ impl FoundProgram {
         self.places.get("").is_some_and(|place| place.has(".env"))
     }
 
+    /// The example of an env file in the project's directory.
+    pub(super) fn env_sample(&self) -> Option<&'static str> {
+        self.places.get("")?.first_of(&[".env.example", ".env.sample", ".env.template", ".env.dist"])
+    }
+
     fn named(&self) -> BTreeSet<&'static str> {
         self.places.values().flat_map(needs::recipes).collect()
     }
@@ -69,6 +74,9 @@ impl FoundProgram {
             if place.has(".env") {
                 all.insert(".env".to_owned());
             }
+        }
+        if self.env_sample().is_some() {
+            all.insert(".env".to_owned());
         }
         let filled = self.scripts().into_iter().flat_map(|script| script.installs).filter_map(|install| install.fills);
         all.extend(filled.map(|directory| format!("{directory}/")));

@@ -11,6 +11,8 @@ pub struct Script {
     pub run: String,
     /// Its port, where one is known or usual.
     pub port: Option<u16>,
+    /// It takes its port from PORT and has no usual one: any free one will do.
+    pub reads_port: bool,
     /// The file that says so.
     pub from: String,
     /// What `devrun build` would do.
@@ -69,6 +71,7 @@ impl Script {
             dir: String::new(),
             run: run.into(),
             port,
+            reads_port: false,
             from: from.to_owned(),
             build: None,
             role: role.to_owned(),
