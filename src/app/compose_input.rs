@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use crate::ui::term::{safe, say};
-use devrun_config::Source;
+use devrun_config::{Report, Source};
 use devrun_convert::{Converted, ForeignFormat, KeyOutcome, Surroundings};
 use devrun_model::{Failure, FailureKind};
 use devrun_store::trusted_file;
 
 use crate::app::project::{self, Project};
+use crate::app::trust;
 use crate::globals::Globals;
 
 /// Whether a path has the ending of YAML.
@@ -91,11 +92,57 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: DirectoryReader, around: &S
     }
 }
 
+/// The foreign files of a project as one source, and where its lines come from.
+pub struct MappedSource {
+    /// It stands where the first of the files does.
+    pub source: Source,
+    /// For errors.
+    pub origins: LineOrigins,
+}
+
+/// Where the lines of a mapped text come from: an error's place is in that text, which is no file of the user's.
+pub struct LineOrigins {
+    name: String,
+    text: String,
+    /// Prints that text.
+    command: String,
+}
+
+impl LineOrigins {
+    /// Where the errors of a report are in the foreign file, and how that text is printed. `None`: none of them is in it.
+    #[must_use]
+    pub fn note(&self, report: &Report) -> Option<String> {
+        let mut lines: Vec<usize> = report
+            .error_places()
+            .into_iter()
+            .filter(|place| place.file.as_ref() == Some(&self.name))
+            .map(|place| place.line)
+            .collect();
+        lines.dedup();
+        lines.first()?;
+        let known = lines.into_iter().filter_map(|line| Some(format!("line {line} comes from {}", self.origin(line)?)));
+        let known: Vec<String> = known.take(MAX_ORIGINS).chain([format!("{} prints the mapped text", self.command)]).collect();
+        Some(format!("note: {}", known.join("; ")))
+    }
+
+    /// `services.db at compose.yml:4`: the header above the line, behind which that stands.
+    fn origin(&self, line: usize) -> Option<String> {
+        let above: Vec<&str> = self.text.lines().take(line).collect();
+        above.into_iter().rev().find_map(|line| {
+            let (header, place) = line.strip_prefix('[')?.split_once("]  # ")?;
+            Some(format!("{header} at {place}"))
+        })
+    }
+}
+
+/// Errors of which a note says where they come from.
+const MAX_ORIGINS: usize = 5;
+
 /// The foreign files of a project as one source, which stands where the first of them does.
 ///
 /// # Errors
 /// As of `convert`.
-pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option<Source>, Failure> {
+pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option<MappedSource>, Failure> {
     let paths: Vec<PathBuf> = project.files.iter().filter(|path| is_yaml(path)).cloned().collect();
     let Some(first) = paths.first() else { return Ok(None) };
     let around = surroundings(globals, &project.root);
@@ -124,6 +171,10 @@ pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option
         return Err(Failure::new(FailureKind::Config, format!("nothing in {name} can be run without containers"))
             .help(format!("`devrun import {name}` writes a draft with the reasons, to put your own commands into")));
     }
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let files: Vec<String> = paths.iter().map(|path| trust::quoted(path.strip_prefix(&cwd).unwrap_or(path))).collect();
+    let command = format!("`devrun import {} -o -`", files.join(" "));
     let source = Source { name: format!("{name} (as mapped)"), path: first.clone(), text: converted.text };
-    Ok(Some(source))
+    let origins = LineOrigins { name: source.name.clone(), text: source.text.clone(), command };
+    Ok(Some(MappedSource { source, origins }))
 }

@@ -17,7 +17,7 @@ use devrun_store::ownership::Trust;
 use devrun_store::trusted_file;
 use devrun_store::{DownloadProgress, FetchOptions};
 
-use crate::app::compose_input;
+use crate::app::compose_input::{self, LineOrigins};
 use crate::app::data::branch_name;
 use crate::app::debug_output;
 use crate::app::generated_env;
@@ -31,6 +31,7 @@ pub use crate::app::project::{Project, environment, is_running};
 use crate::app::project_ports;
 use crate::app::remembered_scale;
 use crate::app::shared_server::location;
+use crate::app::shown_warnings;
 use crate::app::temporary_inside;
 use crate::app::temporary_plan;
 use crate::app::unknown_service::unknown_or_inactive;
@@ -311,7 +312,9 @@ impl Read {
 pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
-    let mut mapped = compose_input::mapped(globals, project, wanted.warn)?;
+    let warn = wanted.warn && !shown_warnings::were_shown();
+    let mapped = compose_input::mapped(globals, project, warn)?;
+    let (mut mapped, origins) = mapped.map(|mapped| (mapped.source, mapped.origins)).unzip();
     for path in &project.files {
         if compose_input::is_yaml(path) {
             // All of them are one source, in the place of the first.
@@ -343,6 +346,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
     let failed = |report: devrun_config::Report| {
         let failure = procfile_errors::show(&report, color);
+        if let Some(note) = origins.as_ref().and_then(|origins: &LineOrigins| origins.note(&report)) {
+            say(note);
+        }
         if is_running(&project.places).unwrap_or(false) {
             say("note: the stack keeps running as it was started; fix the errors above, then run this command again");
         }
@@ -400,21 +406,23 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         preconditions::of_started(&plan, &wanted.named)?;
     }
     if starts {
-        notes.extend(host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?);
+        let of_host = host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?;
+        notes.extend(of_host.into_iter().filter(|_| warn));
     }
     if wanted.purpose.makes() {
         notes.extend(local_ca::prepare(&project.env, &plan)?.map(str::to_owned));
     }
+    if warn && !report.is_empty() {
+        say(Masker::default().text(report.render(color).trim_end()));
+    }
     if wanted.warn {
-        if !report.is_empty() {
-            say(Masker::default().text(report.render(color).trim_end()));
-        }
+        shown_warnings::note();
         for note in notes {
             say(note);
         }
-        if let (Some(paths), Some(made)) = (&paths, &made) {
-            generated_env::warn(paths, made, &plan, &project.places);
-        }
+    }
+    if let (true, Some(paths), Some(made)) = (warn, &paths, &made) {
+        generated_env::warn(paths, made, &plan, &project.places);
     }
     let generated = match (output, made) {
         (Some(output), Some(made)) => {

@@ -56,6 +56,7 @@ pub mod service_details;
 pub mod service_env;
 pub mod session;
 pub mod shared_server;
+mod shown_warnings;
 pub mod signals;
 pub mod snapshot;
 pub mod sql_json;

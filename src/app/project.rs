@@ -8,6 +8,8 @@ use devrun_keeper::lock;
 use devrun_model::{Failure, Paths, os_text};
 use devrun_runtime::ports::PortReservations;
 
+use crate::app::shown_warnings;
+
 /// Mode and profiles of a stack that is thrown away.
 #[derive(Debug, Clone, Default)]
 pub struct TemporarySelection {
@@ -41,7 +43,8 @@ pub struct Project {
 /// Our environment as text; a variable that is not UTF-8 cannot be passed on and is left out.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os().map(|(name, value)| (os_text::from_os(&name), os_text::from_os(&value))).collect()
+    let all = std::env::vars_os().map(|(name, value)| (os_text::from_os(&name), os_text::from_os(&value)));
+    all.filter(|(name, _)| name != shown_warnings::VARIABLE).collect()
 }
 
 /// Whether a supervisor holds the project.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use devrun_keeper::system_limits;
 use devrun_model::Failure;
 
+use crate::app::shown_warnings;
+
 /// Whether there was a runtime in this process. It leaves a socket for signals behind, which two processes cannot share.
 static RUNTIME: AtomicBool = AtomicBool::new(false);
 
@@ -26,7 +28,7 @@ pub(crate) fn fit_to_fork() -> Result<(), Failure> {
     if let Some(name) = words.next() {
         command.arg0(name);
     }
-    let failed = command.args(words).exec();
+    let failed = command.args(words).envs(shown_warnings::variable()).exec();
     Err(Failure::new(devrun_model::FailureKind::Internal, format!("our own binary cannot be run again: {failed}")))
 }
 

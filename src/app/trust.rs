@@ -400,7 +400,7 @@ fn text_of(path: &Path) -> String {
 }
 
 /// As one word of a shell.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = text_of(path);
     let is_plain = text.chars().all(|char| char.is_ascii_alphanumeric() || "/._-".contains(char));
     if is_plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }

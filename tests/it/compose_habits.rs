@@ -288,3 +288,18 @@ fn import_looks_into_mounted_directories_alone() {
     assert!(procfile.contains("DB_HOST = \"${db.host}\""), "{procfile}");
     project.run(&["check"]).code(0);
 }
+
+#[test]
+fn an_error_in_a_mapped_text_names_the_line_it_comes_from() {
+    let project = Project::new();
+    project.write(
+        "compose.yml",
+        "services:\n\n\n\n  web:\n    image: python:3\n    command: sleep 600\n    environment: { DB: '${DB_PASS:?set it}' }\n",
+    );
+    let up = project.run(&["up", "-d"]).code(2);
+    let place = up.stderr.split("compose.yml (as mapped):").nth(1).and_then(|rest| rest.split(':').next());
+    let line: usize = place.and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{up}"));
+    drop(up.says(&format!("line {line} comes from services.web at compose.yml:5; `devrun import compose.yml -o -` prints")));
+    let text = project.run(&["import", "compose.yml", "-o", "-"]).code(0).stdout;
+    assert!(text.lines().nth(line - 1).is_some_and(|line| line.contains("DB_PASS")), "{line}: {text}");
+}

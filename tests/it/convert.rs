@@ -673,7 +673,7 @@ fn init_looks_around_and_passes_check() {
         ("package.json", "{\"scripts\": {\"dev\": \"vite\"}}", "npm run dev -- --port $PORT"),
         ("package.json", "not json", "echo hello"),
         ("manage.py", "", "python manage.py runserver"),
-        ("requirements.txt", "fastapi\n", "uvicorn main:app"),
+        ("requirements.txt", "fastapi\n", "# run = \"uvicorn MODULE:app"),
         ("Cargo.toml", "[package]\nname = \"x\"\n", "cargo run"),
         ("go.mod", "module x\n", "go run ."),
         ("docker-compose.yml", "services: {a: {image: alpine, command: sleep 1}}\n", "sleep 1"),

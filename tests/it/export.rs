@@ -124,6 +124,18 @@ fn kubernetes_objects_say_what_the_procfile_says() {
     project.run(&["export", "nomad"]).code(2);
 }
 
+/// A gateway's edges to the services of its routes are no line of the procfile.
+#[test]
+fn only_a_dependency_that_is_written_is_called_optional() {
+    let project = Project::new();
+    let text = "[project]\nname = \"s\"\n[services.api]\nrun = \"./api\"\nimage = \"api:1\"\nport = 8000\n\
+                [services.front]\nuse = \"gateway\"\nroutes = { \"/\" = \"api\" }\n";
+    project.rewrite(text);
+    project.run(&["export", "kubernetes", "-o", "k"]).code(0).says_not("is optional");
+    project.rewrite(&format!("{text}depends_on = {{ api = {{ required = false }} }}\n"));
+    project.run(&["export", "kubernetes", "-o", "k2"]).code(0).says("services.front.depends_on: `api` is optional");
+}
+
 /// Shows: export --one-unit.
 #[test]
 fn a_unit_calls_the_commands_of_the_stack() {

@@ -180,6 +180,38 @@ fn a_chosen_port_that_another_process_has_taken_is_chosen_again() {
     project.run(&["down"]).code(0);
 }
 
+/// A project with a server whose recipe gives it this port.
+fn with_door(usual: u16) -> Project {
+    let project = Project::new().procfile("[services.door]\nuse = \"./door.toml\"\nready = { tcp = true }\n");
+    project
+        .write("door", &project.fill("#!/bin/sh\n[ \"$1\" = --version ] && exec echo door 1.0\nexec {svc:door} --listen $1\n"));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(project.path("door"), mode).expect("our own file");
+    let recipe = format!(
+        "name = \"door\"\nsummary = \"a server\"\nport = {usual}\nbin = [\"{{dir}}/door\"]\nargv = [\"{{dir}}/door\", \"${{port}}\"]\n"
+    );
+    project.write("door.toml", &project.fill(&recipe));
+    project
+}
+
+/// To ask who holds a port, `up -d` needs an event loop, after which it executes itself once more.
+#[test]
+fn what_was_mapped_is_shown_once_where_a_port_is_chosen() {
+    let stranger = test_ports::listener();
+    let usual = stranger.local_addr().expect("bound").port();
+    let project = with_door(usual);
+    project.write("compose.yml", "services:\n  side: { image: alpine, command: sleep 600 }\n");
+    let files = ["-f", "procfile.toml", "-f", "compose.yml"];
+    let up = project.run(&[&files[..], &["up", "-d"]].concat()).code(0);
+    let times = |text: &str| up.stderr.matches(text).count();
+    assert_eq!(times(&format!("port {usual} is held by")), 1, "{up}");
+    assert_eq!(times("writes a procfile.toml and the whole list"), 1, "{up}");
+    let env = project.run(&[&files[..], &["exec", "side", "--", "env"]].concat()).code(0).stdout;
+    assert!(!env.contains("WARNINGS_SHOWN"), "{env}");
+    project.run(&[&files[..], &["down"]].concat()).code(0);
+    drop(stranger);
+}
+
 #[test]
 fn a_note_about_a_usual_port_names_the_stack_that_holds_it() {
     let usual = free_port();
@@ -187,14 +219,7 @@ fn a_note_about_a_usual_port_names_the_stack_that_holds_it() {
     let first = Project::new().procfile(&text);
     first.run(&["up", "-d"]).code(0);
     let run = first.root().join("run").display().to_string();
-    let second = Project::new().procfile("[services.door]\nuse = \"./door.toml\"\nready = { tcp = true }\n");
-    second.write("door", &second.fill("#!/bin/sh\n[ \"$1\" = --version ] && exec echo door 1.0\nexec {svc:door} --listen $1\n"));
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(second.path("door"), mode).expect("our own file");
-    let recipe = format!(
-        "name = \"door\"\nsummary = \"a server\"\nport = {usual}\nbin = [\"{{dir}}/door\"]\nargv = [\"{{dir}}/door\", \"${{port}}\"]\n"
-    );
-    second.write("door.toml", &second.fill(&recipe));
+    let second = with_door(usual);
     let second = second.env("XDG_RUNTIME_DIR", &run);
     let up = second.run(&["up", "-d"]).code(0);
     drop(up.says(&format!("port {usual} is held by")).says(&format!("of project blog in {}; using", first.fill("{dir}"))));

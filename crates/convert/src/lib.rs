@@ -33,5 +33,7 @@ pub use export::{
 };
 pub use foreign_format::{ForeignFormat, format_of};
 pub use import::{compose_files, import, import_with};
-pub use init::{FoundProgram, LOOKED_AT, LOOKED_BELOW, PLAIN_SQL_DIRS, SQL_DIRS, Script, draft};
+pub use init::{
+    FoundProgram, LOOKED_AT, LOOKED_BELOW, MissingModule, PLAIN_SQL_DIRS, SQL_DIRS, Script, draft, may_hold_source, named_files,
+};
 pub use report::{At, ConversionReport, KeyOutcome, ReportLine};

@@ -48,8 +48,8 @@ pub struct InitArgs {
     pub agents: bool,
 }
 
-/// Directories with what was installed or built: nothing of the project's own.
-const NOT_OURS: &[&str] = &["node_modules", "target", "venv", "dist", "build", "vendor", "__pycache__"];
+/// Entries of a directory that are looked into for the program of the directory above.
+const MAX_LOOKED_BELOW: usize = 1000;
 const COMPOSE: &[&str] =
     &["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "process-compose.yaml", "process-compose.yml"];
 
@@ -215,6 +215,9 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
         let from = if script.dir.is_empty() { script.from } else { format!("{}/{}", script.dir, script.from) };
         say(format!("{}: {} (from {from})", script.name, script.run));
     }
+    for missing in found.missing_modules() {
+        say(format!("{missing}; the procfile has the command as a comment"));
+    }
     for recipe in found.recipes() {
         say(format!("{recipe}: a recipe, {}", found.evidence(&recipe)));
     }
@@ -237,14 +240,21 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
 fn look_around(base: &Path) -> FoundProgram {
     let mut found = FoundProgram::default();
     let below = fs::read_dir(base).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut dirs: Vec<String> =
-        below.filter(|name| !name.starts_with('.') && !NOT_OURS.contains(&name.as_str()) && base.join(name).is_dir()).collect();
+    let mut dirs: Vec<String> = below.filter(|name| devrun_convert::may_hold_source(name) && base.join(name).is_dir()).collect();
     dirs.sort();
     dirs.insert(0, String::new());
     for dir in &dirs {
         for name in devrun_convert::LOOKED_AT {
             match trusted_file::read_untrusted(&base.join(dir).join(name)) {
-                Ok(Some(text)) => found.look(dir, name, &text),
+                Ok(Some(text)) => {
+                    let named = if *name == "package.json" { devrun_convert::named_files(&text) } else { Vec::new() };
+                    for file in named {
+                        if let Ok(Some(text)) = trusted_file::read_untrusted(&base.join(dir).join(&file)) {
+                            found.look(dir, &file, &text);
+                        }
+                    }
+                    found.look(dir, name, &text);
+                }
                 // Of a lock file it counts that it is there; some are large, or not text.
                 Err(_) if name.contains("lock") => found.look(dir, name, ""),
                 Ok(None) | Err(_) => {}
@@ -252,7 +262,8 @@ fn look_around(base: &Path) -> FoundProgram {
         }
         for (before, file) in devrun_convert::LOOKED_BELOW {
             let entries = fs::read_dir(base.join(dir).join(before)).into_iter().flatten().flatten();
-            for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            for name in names.filter(|name| devrun_convert::may_hold_source(name)).take(MAX_LOOKED_BELOW) {
                 let path = Path::new(before).join(name).join(file);
                 if let (Ok(Some(text)), Some(path)) = (trusted_file::read_untrusted(&base.join(dir).join(&path)), path.to_str()) {
                     found.look(dir, path, &text);

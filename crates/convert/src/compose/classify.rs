@@ -15,6 +15,7 @@ use super::images;
 use super::importer::{Importer, our_name};
 use super::jar_images;
 use super::known_image::KnownImage;
+use super::main_port;
 use super::stack_images;
 use super::syntax::{self, Mount, PortMapping};
 
@@ -106,7 +107,21 @@ impl Importer<'_> {
         let machine_names = node.get("extra_hosts").map(extra_hosts).unwrap_or_default();
         let machine_names = machine_names.into_iter().filter(|(_, address, _)| is_this_machine(address)).map(|(name, ..)| name);
         let machine_names = machine_names.filter(|name| name != "localhost" && !name.is_empty()).collect();
-        Draft { key: key.clone(), name, node: node.clone(), kind, task, ports, dir, mounts, context, repeated, machine_names }
+        let mut draft = Draft {
+            key: key.clone(),
+            name,
+            node: node.clone(),
+            kind,
+            task,
+            ports,
+            dir,
+            mounts,
+            context,
+            repeated,
+            machine_names,
+        };
+        main_port::put_first(&mut draft, &self.values);
+        draft
     }
 
     /// A mount; one that stands in a variable is looked up and taken apart.

@@ -165,6 +165,10 @@ impl Dockerfile {
         let own = self.args.iter().chain(&self.global_args).any(|(known, _)| known == name);
         own || self.stages.iter().any(|(_, stage)| stage.args.iter().any(|(known, _)| known == name))
     }
+    /// The value that a variable of `ENV` has in the end.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
     /// What `$NAME` stands for from here on: variables win over arguments.
     fn values(&self) -> Vec<(String, String)> {
         self.args.iter().chain(&self.env).cloned().collect()

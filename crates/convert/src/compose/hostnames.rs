@@ -46,6 +46,24 @@ impl Target {
         let (_, name) = self.named.iter().find(|(number, _)| *number == port)?;
         Some(format!("${{{}.ports.{name}}}", self.name))
     }
+    /// The attributes that a text refers to, each with what follows it.
+    fn references<'a>(&self, text: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let start = format!("${{{}.", self.name);
+        let length = start.len();
+        let found: Vec<usize> = text.match_indices(&start).map(|(at, _)| at + length).collect();
+        found.into_iter().filter_map(|at| text[at..].split_once('}'))
+    }
+    /// Whether a text of the procfile leads to the port that it has.
+    pub(crate) fn carries_port(&self, text: &str) -> bool {
+        self.references(text).any(|(attribute, _)| !matches!(attribute, "host" | "user" | "password" | "database"))
+    }
+    /// Whether a text of the procfile has its host, and no number behind it.
+    pub(crate) fn is_host_without_port(&self, text: &str) -> bool {
+        self.references(text).any(|(attribute, after)| {
+            let is_number = after.strip_prefix(':').is_some_and(|after| after.starts_with(|char: char| char.is_ascii_digit()));
+            attribute == "host" && !is_number
+        })
+    }
     /// Whether it listens there in its container.
     pub(crate) fn knows(&self, port: u16) -> bool {
         self.is_main(port) || self.named.iter().any(|(number, _)| *number == port)

@@ -195,9 +195,35 @@ impl Importer<'_> {
         }
     }
 
+    /// Servers of which a client has the host and nothing that carries the port, with that client and what holds the host.
+    fn asked_at_usual_port(&self) -> BTreeMap<String, (String, String)> {
+        let mut found = BTreeMap::new();
+        for (client, section) in self.out.services.iter().chain(&self.out.tasks) {
+            let mut values: Vec<(&str, String)> = Vec::new();
+            for (key, value) in section.keys.iter().filter(|(key, _)| key != "depends_on") {
+                match value {
+                    Toml::Table(entries) if key == "env" => {
+                        values.extend(entries.iter().map(|(name, value)| (name.as_str(), value.line())));
+                    }
+                    value => values.push((key, value.line())),
+                }
+            }
+            for target in self.targets.iter().filter(|target| target.recipe.is_some() && target.name != *client) {
+                if values.iter().any(|(_, text)| target.carries_port(text)) {
+                    continue;
+                }
+                if let Some((name, _)) = values.iter().find(|(_, text)| target.is_host_without_port(text)) {
+                    found.entry(target.name.clone()).or_insert_with(|| (client.clone(), (*name).to_owned()));
+                }
+            }
+        }
+        found
+    }
+
     /// Containers may all listen on the same port; where two recipes without a published one would, or a program has
     /// it already, the later gets a free one.
     fn usual_ports(&mut self, drafts: &[Draft]) {
+        let asked = self.asked_at_usual_port();
         for draft in drafts {
             let NativeKind::Recipe { known, .. } = &draft.kind else { continue };
             let Some((_, section)) = self.out.services.iter_mut().find(|(name, _)| *name == draft.name) else { continue };
@@ -205,11 +231,26 @@ impl Importer<'_> {
             let usual = if known.main.first() == Some(&80) { 8080 } else { known.main.first().copied().unwrap_or_default() };
             if !section.has("port") {
                 let other = self.taken.get(&usual).filter(|other| **other != draft.name);
+                // What it listens on by itself is nobody's number where it differs from the container's.
+                let client = asked.get(&draft.name).filter(|_| known.main.first() == Some(&usual));
                 if let Some(other) = other {
+                    if let Some((client, variable)) = client {
+                        let text = format!(
+                            "`{client}` has only its host ({variable}) and asks at port {usual}, which `{other}` has here: give `{client}` the port in a variable that it reads, as \"${{{}.port}}\"",
+                            draft.name
+                        );
+                        self.report.not_mapped(draft.key.at, draft.what("ports"), text);
+                    }
                     let text = format!("`{other}` has port {usual} already, and here both share one machine: port = \"auto\"");
                     self.report.mapped(draft.key.at, draft.what("ports"), text);
                     section.set("port", Toml::text("auto"));
                 } else {
+                    if let Some((client, variable)) = client {
+                        // Without a fixed number a free one is taken where the usual one is held, and the client would ask a stranger.
+                        section.set("port", Toml::Integer(i64::from(usual)));
+                        let text = format!("port = {usual}: `{client}` has only its host ({variable}) and asks at that port");
+                        self.report.mapped(draft.key.at, draft.what("ports"), text);
+                    }
                     self.taken.insert(usual, draft.name.clone());
                 }
             }

@@ -29,6 +29,7 @@ mod labels;
 mod load;
 mod logins;
 mod loopback;
+mod main_port;
 mod ports;
 mod postgres_conf;
 mod project_keys;

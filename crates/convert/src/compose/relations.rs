@@ -51,7 +51,7 @@ impl Importer<'_> {
             let first = exposed.first().and_then(|(port, _)| port.split('/').next()?.parse::<u16>().ok());
             let routed =
                 draft.get("labels").and_then(labels::traefik_port).and_then(|port| self.values.fill(&port)?.parse::<u16>().ok());
-            if let Some(port) = first.or(routed).or(asked).or(said).or(file) {
+            if let Some(port) = first.or(routed).or(asked).or(said).or(file).or_else(|| port_variable_of_image(draft)) {
                 draft.ports.push((PortMapping { container: port.to_string(), ..PortMapping::default() }, at));
             }
         }
@@ -178,6 +178,14 @@ fn port_of_image(draft: &Draft) -> Option<u16> {
         }
     };
     is_said.then_some(port)
+}
+
+/// `ENV PORT` of the image, for the image's own command.
+fn port_variable_of_image(draft: &Draft) -> Option<u16> {
+    match &draft.kind {
+        NativeKind::Run { command: ContainerCommand::Foreign(_), dockerfile: Some(file) } => file.variable("PORT")?.parse().ok(),
+        _ => None,
+    }
 }
 
 /// All the texts of a tree.

@@ -46,6 +46,18 @@ impl Importer<'_> {
                 }
                 section.keys.append(&mut ports.keys);
                 let mut env = Vec::new();
+                let own_port = dockerfile.as_ref().and_then(|file| file.variable("PORT"));
+                // Another value is set by `environment`, and is reported there.
+                if let Some(port) = own_port.filter(|_| draft.variable("PORT").is_none()) {
+                    let at = draft.get("build").map_or(draft.key.at, |node| node.at);
+                    if draft.ports.is_empty() {
+                        env.push(("PORT".to_owned(), Toml::text(port)));
+                        self.report.mapped(at, draft.what("build"), format!("env.PORT = \"{port}\", from its Dockerfile"));
+                    } else {
+                        let text = format!("PORT={port} in its Dockerfile: `port` sets it");
+                        self.report.mapped(at, draft.what("build"), text);
+                    }
+                }
                 for (name, value) in dockerfile.iter().flat_map(|file| &file.env) {
                     // What the image's own layout needs means nothing here.
                     let inside = value.contains('$') || value.starts_with('/') || name == "PATH" || name == "PORT";

@@ -14,6 +14,7 @@ use super::references::{ExportSource, shout, strict_name};
 use super::stack::{Health, MountSource, Origin, Probe, Stack, Workload};
 use super::template::{ExportText, Piece, PlaceholderOperator};
 use super::yaml::Yaml;
+use toml::Value;
 
 /// Waits for ports.
 const WAIT_IMAGE: &str = "busybox:1.36";
@@ -436,6 +437,16 @@ fn storage(
     (mounts, volumes, files)
 }
 
+/// Whether `depends_on` of a service names another one.
+fn is_written(source: &PodSource<'_>, name: &str, on: &str) -> bool {
+    let service = source.source.merged.get("services").and_then(|services| services.get(name));
+    match service.and_then(|service| service.get("depends_on")) {
+        Some(Value::Array(list)) => list.iter().any(|item| item.as_str() == Some(on)),
+        Some(Value::Table(table)) => table.contains_key(on),
+        _ => false,
+    }
+}
+
 /// Init containers that wait for what must be there first.
 fn waits(source: &PodSource<'_>, workload: &Workload, path: &str, losses: &mut Losses) -> (Vec<Yaml>, bool) {
     let mut out = Vec::new();
@@ -444,7 +455,10 @@ fn waits(source: &PodSource<'_>, workload: &Workload, path: &str, losses: &mut L
         let on = strict_name(&edge.on);
         let key = format!("{path}.depends_on");
         if !edge.required {
-            losses.add(key, format!("`{}` is optional, so it is not waited for", edge.on));
+            // The edges of a gateway's routes are its own: no line of the procfile says them.
+            if !workload.is_gateway || is_written(source, &workload.name, &edge.on) {
+                losses.add(key, format!("`{}` is optional, so it is not waited for", edge.on));
+            }
             continue;
         }
         if edge.restart {

@@ -21,16 +21,29 @@ pub(super) fn scripts(directory: &SourceDirectory) -> Vec<Script> {
 /// A program for each directory of `cmd/`, or the one of the module itself.
 fn go(directory: &SourceDirectory) -> Vec<Script> {
     let build = Some("go build ./...".to_owned());
-    let of_commands = |name: &str| Script {
-        build: build.clone(),
-        ..Script::new(name, format!("go run ./cmd/{name}"), None, &format!("cmd/{name}/main.go"))
+    let reads_port = |file: &str| directory.text(file).is_some_and(go_reads_port);
+    let of_commands = |name: &str| {
+        let file = format!("cmd/{name}/main.go");
+        let command = Script::new(name, format!("go run ./cmd/{name}"), None, &file);
+        Script { build: build.clone(), reads_port: reads_port(&file), ..command }
     };
-    let commands: Vec<Script> = directory.below("cmd", "main.go").map(of_commands).collect();
-    if commands.is_empty() || directory.has("main.go") {
-        let own = Script { build, ..Script::new("app", "go run .", None, "go.mod") };
-        return std::iter::once(own).chain(commands).collect();
+    let mut found: Vec<Script> = directory.below("cmd", "main.go").map(of_commands).collect();
+    if found.is_empty() || directory.has("main.go") {
+        let own = Script::new("app", "go run .", None, "go.mod");
+        found.insert(0, Script { build, reads_port: reads_port("main.go"), ..own });
     }
-    commands
+    // Where there are several, the configuration that they share does not say which of them listens.
+    if let [only] = found.as_mut_slice() {
+        only.reads_port |= ["config/config.go", "internal/config/config.go"].into_iter().any(reads_port);
+    }
+    found
+}
+
+/// `os.Getenv("PORT")`, `os.LookupEnv("PORT")`, or the tag of a field.
+fn go_reads_port(text: &str) -> bool {
+    ["Getenv(\"PORT\")", "LookupEnv(\"PORT\")", "env:\"PORT\"", "envconfig:\"PORT\"", "env:\"PORT,"]
+        .iter()
+        .any(|sign| text.contains(sign))
 }
 
 fn java(directory: &SourceDirectory) -> Option<Script> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::toml_writer::{Procfile, Section, Toml, quoted};
-use super::found::FoundProgram;
+use super::found::{FoundProgram, service_name};
 use super::needs;
 use super::script::{Install, Script};
 
@@ -13,12 +13,17 @@ pub fn draft(found: &FoundProgram, schema: &str) -> String {
     let mut file = Procfile {
         above: vec![
             "A first procfile, written by `devrun init`. `devrun up` starts it, `devrun check` looks for mistakes.".to_owned(),
-            "Every key is in docs/; the ones below are what was found in this directory.".to_owned(),
+            "The keys below are what was found in this directory; `devrun help --markdown procfile` lists all there are."
+                .to_owned(),
         ],
         ..Procfile::default()
     };
-    if found.has_env_file() {
+    let sample = found.env_sample();
+    if found.has_env_file() || sample.is_some() {
         file.project.set("env_file", Toml::texts([".env"]));
+    }
+    if let Some(sample) = sample {
+        file.project.set("env_sample", Toml::text(sample));
     }
     let (recipes, scripts) = (found.recipes(), found.scripts());
     for recipe in &recipes {
@@ -55,13 +60,28 @@ pub fn draft(found: &FoundProgram, schema: &str) -> String {
         section.set("run", Toml::text("echo hello from devrun; sleep 3600"));
         file.services.push(("app".to_owned(), section));
     }
-    file.below = vec![
-        "More:".to_owned(),
-        "[services.worker]".to_owned(),
-        "run        = \"COMMAND\"".to_owned(),
-        "depends_on = [\"web\"]         # waits until web is healthy, or started where it has no probe".to_owned(),
-        "restart    = \"on-failure\"    # no, on-failure[:n], always, unless-stopped".to_owned(),
-    ];
+    for missing in found.missing_modules() {
+        let name = service_name(missing.dir.rsplit('/').next().unwrap_or_default());
+        file.below.push(format!("{missing}. Put its module in the place of MODULE:"));
+        file.below.push(format!("[services.{name}]"));
+        file.below.push(format!("run = {}", quoted(missing.run)));
+        if !missing.dir.is_empty() {
+            file.below.push(format!("dir = {}", quoted(&missing.dir)));
+        }
+        file.below.push(format!("port = {}", missing.port));
+        file.below.push(String::new());
+    }
+    if !file.services.iter().any(|(name, _)| name == "worker") {
+        let on = scripts.first().map(|script| script.name.as_str()).or(file.services.first().map(|(name, _)| name.as_str()));
+        let on = on.unwrap_or("web");
+        file.below.extend([
+            "More:".to_owned(),
+            "[services.worker]".to_owned(),
+            "run        = \"COMMAND\"".to_owned(),
+            format!("depends_on = [\"{on}\"]         # waits until {on} is healthy, or started where it has no probe"),
+            "restart    = \"on-failure\"    # no, on-failure[:n], always, unless-stopped".to_owned(),
+        ]);
+    }
     format!("#:schema {schema}\n{}", file.text())
 }
 
@@ -79,8 +99,9 @@ fn section_of(script: &Script, recipes: &[String], scripts: &[Script]) -> Sectio
     if let Some(build) = &script.build {
         section.below.push(format!("build = {}  # run by `devrun build`", quoted(build)));
     }
-    if let Some(port) = script.port {
-        section.set("port", Toml::Integer(i64::from(port)));
+    let port = script.port.map(|port| Toml::Integer(i64::from(port)));
+    if let Some(port) = port.or_else(|| script.reads_port.then(|| Toml::text("auto"))) {
+        section.set("port", port);
         section.below.push("ready = { http = \"/\" }  # a path that answers once it serves; without it, an open port".to_owned());
     }
     let mut needed: Vec<String> = recipes.iter().filter(|recipe| script.uses.contains(&recipe.as_str())).cloned().collect();
@@ -134,7 +155,6 @@ fn add_install(file: &mut Procfile, name: &str, install: &Install, script: &Scri
 
 #[cfg(test)]
 mod tests {
-    use super::super::found::service_name;
     use super::*;
 
     #[test]
@@ -179,11 +199,14 @@ mod tests {
             for file in files {
                 found.look("", file, "from factory import make\n");
             }
-            found.scripts()[0].run.clone()
+            (found.scripts().first().map(|script| script.run.clone()).unwrap_or_default(), draft(&found, "x"))
         };
-        assert!(run(&["app.py"]).starts_with("uvicorn app:app "));
-        assert!(run(&["app.py", "main.py"]).starts_with("uvicorn main:app "));
-        assert!(run(&[]).starts_with("uvicorn main:app "));
+        assert!(run(&["app.py"]).0.starts_with("uvicorn app:app "));
+        assert!(run(&["app.py", "main.py"]).0.starts_with("uvicorn main:app "));
+        let (command, text) = run(&[]);
+        assert_eq!(command, "");
+        let comment = "# requirements.txt names FastAPI, but no module with its application was found. Put its module in the place of MODULE:\n# [services.web]\n# run = \"uvicorn MODULE:app --reload";
+        assert!(text.contains(comment), "{text}");
     }
 
     #[test]
@@ -205,6 +228,58 @@ mod tests {
         let mut library = FoundProgram::default();
         library.look("", "app.py", "def add(a, b):\n    return a + b\n");
         assert!(library.scripts().is_empty());
+    }
+
+    #[test]
+    fn a_program_that_reads_port_gets_a_free_one() {
+        let express = "const app = express();\napp.listen(process.env.PORT || 3000);\n";
+        let other = "setInterval(work, 1000);\n";
+        let dev = |command: &str| format!("{{\"main\": \"lib/start.js\", \"scripts\": {{\"dev\": \"{command}\"}}}}");
+        let go = "func main() { http.ListenAndServe(\":\"+os.Getenv(\"PORT\"), nil) }\n";
+        let port = |files: &[(&str, &str)]| {
+            let mut found = FoundProgram::default();
+            files.iter().for_each(|(name, text)| found.look("", name, text));
+            let text = draft(&found, "x");
+            let table: toml::Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            let services = table["services"].as_table().cloned().unwrap_or_default();
+            services.values().map(|service| service.get("port").map(ToString::to_string).unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let auto = ["\"auto\""];
+        assert_eq!(port(&[("package.json", &dev("nodemon src/index.js")), ("src/index.js", express)]), auto);
+        assert_eq!(port(&[("package.json", &dev("node --watch .")), ("lib/start.js", express)]), auto);
+        assert_eq!(
+            port(&[("package.json", &dev("nest start --watch")), ("src/main.ts", "listen(process.env.PORT ?? 3000)")]),
+            auto
+        );
+        assert_eq!(port(&[("package.json", &dev("tsx a.ts")), ("a.ts", "const { PORT = 3000 } = process.env\n")]), auto);
+        // The file that is named counts, and what only compiles listens nowhere.
+        assert_eq!(port(&[("package.json", &dev("node worker.js")), ("worker.js", other), ("server.js", express)]), [""]);
+        assert_eq!(port(&[("package.json", &dev("tsc --watch")), ("src/index.ts", express)]), [""]);
+        assert_eq!(port(&[("package.json", &dev("PORT=4000 node server.js")), ("server.js", express)]), [""]);
+        assert_eq!(port(&[("package.json", &dev("node server.js")), ("server.js", "x(process.env.DB_PORT)\n")]), [""]);
+        assert_eq!(port(&[("go.mod", ""), ("main.go", go)]), auto);
+        assert_eq!(port(&[("go.mod", ""), ("main.go", "func main() {}")]), [""]);
+        assert_eq!(port(&[("go.mod", ""), ("cmd/api/main.go", go), ("cmd/job/main.go", "")]), ["\"auto\"", ""]);
+        assert_eq!(super::super::named_files(&dev("node ./a.js ../b.js /c.js && x d.txt")), ["a.js", "lib/start.js"]);
+    }
+
+    #[test]
+    fn the_text_around_what_was_found_fits_the_project() {
+        let mut found = FoundProgram::default();
+        found.look("", "Procfile", "web: ./serve\nworker: ./work\n");
+        found.look("", ".env.example", "A=1\n");
+        let text = draft(&found, "x");
+        assert!(!text.contains("# [services.worker]") && !text.contains("docs/"), "{text}");
+        assert!(text.contains("`devrun help --markdown procfile`"), "{text}");
+        let table: toml::Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(table["project"]["env_sample"].as_str(), Some(".env.example"));
+        assert_eq!(table["project"]["env_file"].to_string(), "[\".env\"]");
+        assert_eq!(found.to_ignore(), [".env"]);
+        let mut other = FoundProgram::default();
+        other.look("", "go.mod", "");
+        other.look("", "cmd/api/main.go", "");
+        let text = draft(&other, "x");
+        assert!(text.contains("# [services.worker]") && text.contains("# depends_on = [\"api\"]"), "{text}");
     }
 
     #[test]

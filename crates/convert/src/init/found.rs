@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::script::{Install, Script};
+use super::script::{Install, MissingModule, Script};
 use super::source_directory::SourceDirectory;
 use super::{command_files, compiled, needs, node, python, web_frameworks};
 
@@ -34,6 +34,11 @@ impl FoundProgram {
     /// Whether the project's directory has a `.env`.
     pub(super) fn has_env_file(&self) -> bool {
         self.places.get("").is_some_and(|place| place.has(".env"))
+    }
+
+    /// The example of an env file in the project's directory.
+    pub(super) fn env_sample(&self) -> Option<&'static str> {
+        self.places.get("")?.first_of(&[".env.example", ".env.sample", ".env.template", ".env.dist"])
     }
 
     fn named(&self) -> BTreeSet<&'static str> {
@@ -70,6 +75,9 @@ impl FoundProgram {
                 all.insert(".env".to_owned());
             }
         }
+        if self.env_sample().is_some() {
+            all.insert(".env".to_owned());
+        }
         let filled = self.scripts().into_iter().flat_map(|script| script.installs).filter_map(|install| install.fills);
         all.extend(filled.map(|directory| format!("{directory}/")));
         all.into_iter().collect()
@@ -99,16 +107,35 @@ impl FoundProgram {
         scripts
     }
 
+    /// Applications that cannot be started, as it is not known where they are.
+    #[must_use]
+    pub fn missing_modules(&self) -> Vec<MissingModule> {
+        let mut found = Vec::new();
+        // The lines of a Procfile say what runs.
+        for (dir, place) in self.places.iter().filter(|(_, place)| command_files::procfile(place).is_empty()) {
+            let packages = self.packages_of(dir, place);
+            found.extend(python::missing_module(place, &packages).map(|missing| MissingModule { dir: dir.clone(), ..missing }));
+        }
+        found
+    }
+
+    /// The directories below one with dependencies that have none of their own, by name.
+    fn packages_of(&self, dir: &str, place: &SourceDirectory) -> Vec<(String, SourceDirectory)> {
+        if !python::has_dependencies(place) {
+            return Vec::new();
+        }
+        if !dir.is_empty() {
+            return place.packages();
+        }
+        let below = self.places.iter().filter(|(name, place)| !name.is_empty() && !python::has_dependencies(place));
+        below.map(|(name, place)| (name.clone(), place.clone())).collect()
+    }
+
     /// What is started in one directory.
     fn scripts_of(&self, dir: &str, place: &SourceDirectory) -> Vec<Script> {
         let above = self.places.get("").filter(|_| !dir.is_empty());
         let python_above = above.is_some_and(python::has_dependencies);
-        let packages: Vec<(&str, &SourceDirectory)> = if dir.is_empty() && python::has_dependencies(place) {
-            let below = self.places.iter().filter(|(name, place)| !name.is_empty() && !python::has_dependencies(place));
-            below.map(|(name, place)| (name.as_str(), place)).collect()
-        } else {
-            Vec::new()
-        };
+        let packages = self.packages_of(dir, place);
         let lines = command_files::procfile(place);
         if !lines.is_empty() {
             // They say what runs; what they need is installed all the same.
@@ -197,6 +224,33 @@ mod tests {
             (
                 &[("requirements.txt", "fastapi"), ("app//main.py", fastapi)],
                 "web: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\npython3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+            ),
+            (
+                &[("backend//requirements.txt", "fastapi"), ("backend//app/main.py", fastapi)],
+                "backend: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\npython3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+            ),
+            // A guess without a file is no command.
+            (&[("backend//requirements.txt", "fastapi"), ("backend//deep/er/main.py", fastapi)], ""),
+            (&[("requirements.txt", "flask")], ""),
+            (
+                &[("requirements.txt", "flask"), ("shop//__init__.py", "def create_app():\n")],
+                "web: flask --app shop run --port $PORT\npython3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+            ),
+            (
+                &[
+                    ("backend//requirements.txt", "fastapi\ncelery\n"),
+                    ("backend//app/main.py", fastapi),
+                    ("backend//app/worker.py", "celery = Celery('x')\n"),
+                ],
+                "backend: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\nbackend-worker: celery -A app.worker worker --loglevel info\npython3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+            ),
+            (
+                &[("requirements.txt", "celery"), ("app/core/celery_app.py", "app = Celery('x')\n")],
+                "worker: celery -A app.core.celery_app worker --loglevel info\npython3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+            ),
+            (
+                &[("requirements.txt", "celery"), ("app//tasks.py", "app = Celery('x')\n")],
+                "worker: celery -A app.tasks worker --loglevel info\npython3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
             ),
             (
                 &[

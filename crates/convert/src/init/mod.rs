@@ -20,5 +20,6 @@ mod web_frameworks;
 
 pub use draft::draft;
 pub use found::FoundProgram;
-pub use script::Script;
-pub use source_directory::{LOOKED_AT, LOOKED_BELOW, PLAIN_SQL_DIRS, SQL_DIRS};
+pub use node::named_files;
+pub use script::{MissingModule, Script};
+pub use source_directory::{LOOKED_AT, LOOKED_BELOW, PLAIN_SQL_DIRS, SQL_DIRS, may_hold_source};

@@ -65,14 +65,87 @@ pub(super) fn install(directory: &SourceDirectory, above: Option<&SourceDirector
 /// The script that serves. `above` is the directory above, which may be a workspace with this one in it.
 pub(super) fn scripts(directory: &SourceDirectory, above: Option<&SourceDirectory>, role: &str) -> Option<Script> {
     let manager = Manager::of(directory, above);
-    let (name, options, port) = served(directory.text("package.json")?)?;
+    let package = directory.text("package.json")?;
+    let Served { name, options, port, command } = served(package)?;
+    let reads_port = port.is_none() && reads_port(directory, package, &command);
     let options = options.map_or(String::new(), |options| format!("{} {options}", manager.options));
     let run = format!("{} run {name}{options}", manager.program);
-    Some(Script::new(role, run, port, "package.json").after(install(directory, above)))
+    let script = Script { reads_port, ..Script::new(role, run, port, "package.json") };
+    Some(script.after(install(directory, above)))
 }
 
-/// The name of the script that serves, the options by which it gets its port, and the port.
-fn served(text: &str) -> Option<(&'static str, Option<&'static str>, Option<u16>)> {
+/// Programs that run a source file.
+const RUNNERS: &[&str] =
+    &["node", "nodemon", "tsx", "ts-node", "ts-node-dev", "tsnd", "bun", "nest", "babel-node", "vite-node", "swc-node"];
+/// Files that usually start a server, where the script names none that is there.
+const USUAL: &[&str] = &["server", "index", "app", "main", "src/server", "src/index", "src/main", "src/app"];
+
+/// Files of the directory that a `package.json` names: the words of its scripts and its `main`.
+#[must_use]
+pub fn named_files(package: &str) -> Vec<String> {
+    let Ok(json) = serde_json::from_str::<serde_json::Value>(package) else { return Vec::new() };
+    let scripts = json.get("scripts").and_then(serde_json::Value::as_object);
+    let commands = scripts.into_iter().flat_map(|scripts| scripts.values()).filter_map(serde_json::Value::as_str);
+    let main = json.get("main").and_then(serde_json::Value::as_str);
+    commands.chain(main).flat_map(files_of).take(MAX_NAMED_FILES).collect()
+}
+
+/// The most files that a `package.json` is asked for.
+const MAX_NAMED_FILES: usize = 20;
+
+/// The words of a command that are source files below the directory.
+fn files_of(command: &str) -> impl Iterator<Item = String> {
+    let words = command.split(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | ';' | '&'));
+    words.filter_map(|word| {
+        let word = word.strip_prefix("./").unwrap_or(word);
+        let is_source = word == "bin/www" || word.rsplit_once('.').is_some_and(|(_, end)| SOURCES.contains(&end));
+        let is_below = !word.starts_with(['/', '-']) && !word.split('/').any(|part| part == "..");
+        (is_source && is_below).then(|| word.to_owned())
+    })
+}
+
+/// Endings of source files.
+const SOURCES: &[&str] = &["js", "mjs", "cjs", "ts", "mts", "cts"];
+
+/// Whether the source that a command runs takes its port from PORT.
+fn reads_port(directory: &SourceDirectory, package: &str, command: &str) -> bool {
+    let is_runner = |word: &str| RUNNERS.contains(&word.rsplit('/').next().unwrap_or(word));
+    if !command.split(|char: char| char.is_whitespace() || matches!(char, '"' | '\'')).any(is_runner) {
+        return false;
+    }
+    // A command that sets the variable itself listens where it says.
+    if command.split_whitespace().any(|word| word.starts_with("PORT=")) {
+        return false;
+    }
+    let named: Vec<String> = files_of(command).filter(|file| directory.has(file)).collect();
+    if !named.is_empty() {
+        return named.iter().filter_map(|file| directory.text(file)).any(names_port);
+    }
+    let main = serde_json::from_str::<serde_json::Value>(package).ok();
+    let main = main.and_then(|json| json.get("main")?.as_str().map(str::to_owned));
+    let usual = USUAL.iter().flat_map(|name| SOURCES.iter().map(move |end| format!("{name}.{end}")));
+    main.into_iter().chain(usual).filter_map(|file| directory.text(&file)).any(names_port)
+}
+
+/// `process.env.PORT`, `process.env["PORT"]`, `const { PORT } = process.env`, `Bun.env.PORT`.
+fn names_port(text: &str) -> bool {
+    let is_word = |line: &str| line.split(|char: char| !char.is_ascii_alphanumeric() && char != '_').any(|word| word == "PORT");
+    text.lines().map(str::trim_start).filter(|line| !line.starts_with("//")).any(|line| {
+        let of_environment = ["process.env", "Bun.env", "env.PORT"].iter().any(|sign| line.contains(sign));
+        of_environment && is_word(line)
+    })
+}
+
+/// The script that serves.
+struct Served {
+    name: &'static str,
+    /// By which it gets its port.
+    options: Option<&'static str>,
+    port: Option<u16>,
+    command: String,
+}
+
+fn served(text: &str) -> Option<Served> {
     let json = serde_json::from_str::<serde_json::Value>(text).ok()?;
     let scripts = json.get("scripts")?.as_object()?;
     let name = ["dev", "start:dev", "start", "serve", "watch"].into_iter().find(|name| scripts.contains_key(*name))?;
@@ -87,5 +160,10 @@ fn served(text: &str) -> Option<(&'static str, Option<&'static str>, Option<u16>
         ("astro", 4321, Some("--port $PORT")),
     ];
     let found = known.into_iter().find(|(word, ..)| command.contains(word));
-    Some((name, found.and_then(|(_, _, options)| options), found.map(|(_, port, _)| port)))
+    Some(Served {
+        name,
+        options: found.and_then(|(_, _, options)| options),
+        port: found.map(|(_, port, _)| port),
+        command: command.to_owned(),
+    })
 }

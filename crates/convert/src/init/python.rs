@@ -1,6 +1,6 @@
 //! Python programs: Django, ASGI and Flask applications, Celery workers, plain scripts; installed by uv, Poetry, Pipenv or pip.
 
-use super::script::{Install, Script};
+use super::script::{Install, MissingModule, Script};
 use super::source_directory::SourceDirectory;
 
 /// Names of modules that usually hold the application, the likeliest first.
@@ -64,11 +64,15 @@ pub(super) fn install(directory: &SourceDirectory) -> Option<Install> {
     }
 }
 
-/// What can be started. `packages` are directories one level below that have no dependencies of their own, by name.
-pub(super) fn scripts(directory: &SourceDirectory, packages: &[(&str, &SourceDirectory)]) -> Vec<Script> {
+/// The names of dependencies, in lower case.
+fn dependencies(directory: &SourceDirectory) -> String {
     let lists = [list(directory), Some("pyproject.toml")];
-    let text: String =
-        lists.into_iter().flatten().filter_map(|file| directory.text(file)).collect::<String>().to_ascii_lowercase();
+    lists.into_iter().flatten().filter_map(|file| directory.text(file)).collect::<String>().to_ascii_lowercase()
+}
+
+/// What can be started. `packages` are directories one level below that have no dependencies of their own, by name.
+pub(super) fn scripts(directory: &SourceDirectory, packages: &[(String, SourceDirectory)]) -> Vec<Script> {
+    let text = dependencies(directory);
     let mut found = Vec::new();
     if directory.has("manage.py") {
         let run = "python manage.py runserver 127.0.0.1:$PORT";
@@ -80,13 +84,16 @@ pub(super) fn scripts(directory: &SourceDirectory, packages: &[(&str, &SourceDir
         found.push(program);
     }
     if text.contains("celery") {
-        found.extend(celery(directory, &text));
+        found.extend(celery(directory, packages, &text));
     }
     found.into_iter().map(|script| script.after(install(directory))).collect()
 }
 
+/// Names of packages that make an ASGI application.
+const ASGI: &[&str] = &["fastapi", "uvicorn", "starlette"];
+
 /// A server made with a framework.
-fn server(directory: &SourceDirectory, packages: &[(&str, &SourceDirectory)], dependencies: &str) -> Option<Script> {
+fn server(directory: &SourceDirectory, packages: &[(String, SourceDirectory)], dependencies: &str) -> Option<Script> {
     let uvicorn = |target: &str| format!("uvicorn {target} --reload --host 127.0.0.1 --port $PORT");
     if let Some(application) = application(directory, packages) {
         let Application { module, root, is_flask, variable, file } = application;
@@ -101,20 +108,44 @@ fn server(directory: &SourceDirectory, packages: &[(&str, &SourceDirectory)], de
     }
     let from = list(directory)?;
     let says = |words: &[&str]| words.iter().any(|word| dependencies.contains(word));
-    if says(&["fastapi", "uvicorn", "starlette"]) {
-        let is_there = |module: &&&str| directory.has(&format!("{module}.py"));
-        let in_package = packages.iter().find_map(|(name, package)| {
-            let module = USUAL.iter().find(|module| package.has(&format!("{module}.py")))?;
-            Some(format!("{name}.{module}"))
-        });
-        let module = USUAL.iter().find(is_there).map(|module| (*module).to_owned()).or(in_package);
-        return Some(Script::new("web", uvicorn(&format!("{}:app", module.as_deref().unwrap_or("main"))), Some(8000), from));
+    if says(ASGI) {
+        let usual = |place: &SourceDirectory| USUAL.iter().find(|module| place.has(&format!("{module}.py")));
+        let in_package = || packages.iter().find_map(|(name, package)| Some(format!("{name}.{}", usual(package)?)));
+        let module = usual(directory).map(|module| (*module).to_owned()).or_else(in_package);
+        // Without a file there is no command that could work.
+        return module.map(|module| Script::new("web", uvicorn(&format!("{module}:app")), Some(8000), from));
     }
-    says(&["flask"]).then(|| Script::new("web", "flask run --port $PORT", Some(5000), from))
+    says(&["flask"]).then(|| flask(directory, packages, from)).flatten()
+}
+
+/// What `flask run` finds by itself, or a package whose `__init__.py` makes the application.
+fn flask(directory: &SourceDirectory, packages: &[(String, SourceDirectory)], from: &str) -> Option<Script> {
+    let names_it = |file: &str| directory.text(file).is_some_and(|text| text.contains("FLASK_APP"));
+    if directory.has("app.py") || directory.has("wsgi.py") || names_it(".env") || names_it(".flaskenv") {
+        return Some(Script::new("web", "flask run --port $PORT", Some(5000), from));
+    }
+    let makes_it = |text: &str| ["def create_app(", "def make_app(", "Flask("].iter().any(|sign| text.contains(sign));
+    let (name, _) = packages.iter().find(|(_, package)| package.text("__init__.py").is_some_and(makes_it))?;
+    Some(Script::new("web", format!("flask --app {name} run --port $PORT"), Some(5000), &format!("{name}/__init__.py")))
+}
+
+/// The command of an application that was not found, where the dependencies name its framework and no program is there.
+pub(super) fn missing_module(directory: &SourceDirectory, packages: &[(String, SourceDirectory)]) -> Option<MissingModule> {
+    let (from, text) = (list(directory)?, dependencies(directory));
+    let (framework, run, port) = if ASGI.iter().any(|name| text.contains(name)) {
+        let framework = if text.contains("fastapi") { "FastAPI" } else { "an ASGI server" };
+        (framework, "uvicorn MODULE:app --reload --host 127.0.0.1 --port $PORT", 8000)
+    } else if text.contains("flask") {
+        ("Flask", "flask --app MODULE run --port $PORT", 5000)
+    } else {
+        return None;
+    };
+    let is_started = directory.has("manage.py") || server(directory, packages, &text).is_some() || program(directory).is_some();
+    (!is_started).then(|| MissingModule { dir: String::new(), from, framework, run, port })
 }
 
 /// The application in the directory itself, below `src`, or in a package.
-fn application(directory: &SourceDirectory, packages: &[(&str, &SourceDirectory)]) -> Option<Application> {
+fn application(directory: &SourceDirectory, packages: &[(String, SourceDirectory)]) -> Option<Application> {
     let look = |file: String, module: String, root: Option<&'static str>, text: &str| {
         variable(text).map(|(variable, is_flask)| Application { module, root, is_flask, variable, file })
     };
@@ -173,20 +204,38 @@ fn program(directory: &SourceDirectory) -> Option<Script> {
 }
 
 /// The worker of a Celery application, and its scheduler where tasks have a schedule.
-fn celery(directory: &SourceDirectory, dependencies: &str) -> Vec<Script> {
-    let own = WORKERS.iter().find_map(|module| {
-        let file = format!("{module}.py");
-        let text = directory.text(&file)?;
-        text.contains("Celery(").then(|| ((*module).to_owned(), file, text))
-    });
-    let in_package = || {
+fn celery(directory: &SourceDirectory, packages: &[(String, SourceDirectory)], dependencies: &str) -> Vec<Script> {
+    // The module, its file and its text.
+    type Worker<'a> = (String, String, &'a str);
+    fn worker<'a>(place: &'a SourceDirectory, package: Option<&str>) -> Option<Worker<'a>> {
+        WORKERS.iter().find_map(|module| {
+            let file = format!("{module}.py");
+            let text = place.text(&file).filter(|text| text.contains("Celery("))?;
+            Some(match package {
+                Some(package) => (format!("{package}.{module}"), format!("{package}/{file}"), text),
+                None => ((*module).to_owned(), file, text),
+            })
+        })
+    }
+    let of_package = || {
         directory.below("", "celery.py").find_map(|package| {
             let file = format!("{package}/celery.py");
             let text = directory.text(&file)?;
             Some((package.to_owned(), file, text))
         })
     };
-    let Some((module, file, text)) = own.or_else(in_package) else { return Vec::new() };
+    let in_package = || packages.iter().find_map(|(name, package)| worker(package, Some(name)));
+    // `app/core/celery_app.py`.
+    let deeper = || {
+        directory.below("app", "celery_app.py").find_map(|package| {
+            let file = format!("app/{package}/celery_app.py");
+            let text = directory.text(&file)?;
+            Some((format!("app.{package}.celery_app"), file, text))
+        })
+    };
+    let Some((module, file, text)) = worker(directory, None).or_else(of_package).or_else(in_package).or_else(deeper) else {
+        return Vec::new();
+    };
     let one = |role: &str, what: &str| {
         let mut script = Script::new(role, format!("celery -A {module} {what}"), None, &file);
         if dependencies.contains("redis") {

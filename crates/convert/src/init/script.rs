@@ -11,6 +11,8 @@ pub struct Script {
     pub run: String,
     /// Its port, where one is known or usual.
     pub port: Option<u16>,
+    /// It takes its port from PORT and has no usual one: any free one will do.
+    pub reads_port: bool,
     /// The file that says so.
     pub from: String,
     /// What `devrun build` would do.
@@ -41,6 +43,27 @@ pub(super) struct Install {
     pub(super) inputs: Vec<&'static str>,
 }
 
+/// A framework among the dependencies of a directory whose application was not found: nothing that could be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingModule {
+    /// The directory below the project's; empty is that one.
+    pub(super) dir: String,
+    /// The file that names the framework.
+    pub(super) from: &'static str,
+    /// The framework, as people write it.
+    pub(super) framework: &'static str,
+    /// The command, with `MODULE` where the module's name belongs.
+    pub(super) run: &'static str,
+    pub(super) port: u16,
+}
+
+impl std::fmt::Display for MissingModule {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let from = if self.dir.is_empty() { self.from.to_owned() } else { format!("{}/{}", self.dir, self.from) };
+        write!(out, "{from} names {}, but no module with its application was found", self.framework)
+    }
+}
+
 impl Script {
     pub(super) fn new(role: &str, run: impl Into<String>, port: Option<u16>, from: &str) -> Self {
         Self {
@@ -48,6 +71,7 @@ impl Script {
             dir: String::new(),
             run: run.into(),
             port,
+            reads_port: false,
             from: from.to_owned(),
             build: None,
             role: role.to_owned(),

@@ -5,29 +5,46 @@ use std::collections::BTreeMap;
 /// Files worth a look in each directory.
 pub const LOOKED_AT: &[&str] = &[
     ".env",
+    ".env.dist",
+    ".env.example",
+    ".env.sample",
+    ".env.template",
+    ".flaskenv",
     "Cargo.toml",
     "Gemfile",
     "Makefile",
     "Pipfile",
     "Procfile",
     "Procfile.dev",
+    "__init__.py",
     "api.py",
     "app.py",
     "artisan",
+    "app.js",
+    "app.mjs",
+    "app.ts",
     "asgi.py",
     "bin/rails",
+    "bin/www",
     "build.gradle",
     "build.gradle.kts",
     "bun.lock",
     "bun.lockb",
     "celery_app.py",
     "composer.json",
+    "config/config.go",
     "deno.json",
     "deno.jsonc",
     "go.mod",
     "gradlew",
+    "index.js",
+    "index.mjs",
+    "index.ts",
+    "internal/config/config.go",
     "main.go",
+    "main.js",
     "main.py",
+    "main.ts",
     "manage.py",
     "mix.exs",
     "mvnw",
@@ -44,9 +61,20 @@ pub const LOOKED_AT: &[&str] = &[
     "requirements/base.txt",
     "requirements/dev.txt",
     "requirements/local.txt",
+    "server.js",
+    "server.mjs",
     "server.py",
+    "server.ts",
+    "src/app.js",
+    "src/app.ts",
+    "src/index.js",
+    "src/index.ts",
     "src/lib.rs",
+    "src/main.js",
     "src/main.rs",
+    "src/main.ts",
+    "src/server.js",
+    "src/server.ts",
     "tasks.py",
     "uv.lock",
     "worker.py",
@@ -56,14 +84,35 @@ pub const LOOKED_AT: &[&str] = &[
 
 /// Files in directories of any name: what stands before and after that name.
 pub const LOOKED_BELOW: &[(&str, &str)] = &[
+    ("", "__init__.py"),
+    ("", "api.py"),
+    ("", "app.py"),
+    ("", "asgi.py"),
     ("", "celery.py"),
+    ("", "celery_app.py"),
+    ("", "main.py"),
+    ("", "server.py"),
+    ("", "tasks.py"),
+    ("", "worker.py"),
+    ("", "wsgi.py"),
+    ("app", "celery_app.py"),
     ("cmd", "main.go"),
     ("src", "api.py"),
     ("src", "app.py"),
     ("src", "asgi.py"),
     ("src", "main.py"),
     ("src", "server.py"),
+    ("src", "wsgi.py"),
 ];
+
+/// Directories with what was installed or built: nothing of the project's own.
+const NOT_OURS: &[&str] = &["node_modules", "target", "venv", "dist", "build", "vendor", "__pycache__"];
+
+/// Whether a directory of this name can hold source files of the project.
+#[must_use]
+pub fn may_hold_source(name: &str) -> bool {
+    !name.starts_with('.') && !NOT_OURS.contains(&name)
+}
 
 /// Directories in which SQL scripts are meant for an empty database, or are migrations.
 pub const SQL_DIRS: &[&str] = &[
@@ -113,5 +162,18 @@ impl SourceDirectory {
             let name = rest.strip_suffix(file)?.strip_suffix('/')?;
             (!name.is_empty() && !name.contains('/')).then_some(name)
         })
+    }
+    /// The directories one level below, with the Python modules that lie in them.
+    pub(super) fn packages(&self) -> Vec<(String, Self)> {
+        let mut found: BTreeMap<String, Self> = BTreeMap::new();
+        for (path, text) in &self.files {
+            if let Some((name, file)) = path.split_once('/')
+                && file.ends_with(".py")
+                && !file.contains('/')
+            {
+                found.entry(name.to_owned()).or_default().add(file, text);
+            }
+        }
+        found.into_iter().collect()
     }
 }

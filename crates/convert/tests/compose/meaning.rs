@@ -307,3 +307,64 @@ fn files_are_no_longer_read_once_they_are_too_large_together() {
         assert!(reads.get() < 80, "{name}: {} reads", reads.get());
     }
 }
+
+#[test]
+fn a_debugger_is_never_the_main_port() {
+    let yaml = "services:\n  api:\n    build: api\n    ports: ['19229:9229', '10080:80']\n  web:\n    image: python:3\n    command: python -m debugpy --listen 0.0.0.0:7777 -m uvicorn main:app --host 0.0.0.0 --port 8000\n    ports: ['7777:7777', '9000:9000', '18000:8000']\n  jvm:\n    build: { context: ., dockerfile_inline: 'FROM debian' }\n    command: java -agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=*:5005 -jar app.jar\n    ports: ['15005:5005', '18081:8081']\n  absent:\n    image: acme/jvm\n    command: java -jar app.jar\n    ports: ['15006:5005', '16006:6006']\n  by_variable:\n    image: python:3\n    command: ./serve\n    environment: { PORT: '3001' }\n    ports: ['19090:9090', '13001:3001']\n  only:\n    image: node:22\n    command: node --inspect=0.0.0.0:9229 x.js\n    ports: ['29229:9229']\n";
+    let dockerfile =
+        "FROM node:22\nWORKDIR /app\nCOPY . .\nENV PORT=80\nCMD [\"node\", \"--inspect=0.0.0.0:9229\", \"server.js\"]\n";
+    let converted = import(&[("compose.yaml", yaml), ("api/Dockerfile", dockerfile)]);
+    has(&converted, "services/api/port", 10080);
+    has(&converted, "services/api/ports/p9229", 19229);
+    has(&converted, "services/api/run", "node --inspect=127.0.0.1:${PORT_P9229} server.js");
+    lacks(&converted, "services/api/env");
+    says(&converted, KeyOutcome::Mapped, "services.api.build: PORT=80 in its Dockerfile: `port` sets it");
+    has(&converted, "services/web/port", 18000);
+    has(&converted, "services/web/ports/p7777", 7777);
+    has(&converted, "services/jvm/port", 18081);
+    has(&converted, "services/jvm/ports/p5005", 15005);
+    let comment = "# port  = 16006\n# ports = { p5005 = 15006 }\n";
+    assert!(converted.text.contains(comment), "{}", converted.text);
+    has(&converted, "services/by_variable/port", 13001);
+    lacks(&converted, "services/by_variable/env/PORT");
+    has(&converted, "services/only/port", 29229);
+}
+
+#[test]
+fn the_port_variable_of_an_image_is_kept() {
+    let yaml = "services:\n  api: { build: api }\n  worker: { build: api, command: node worker.js }\n";
+    let dockerfile = "FROM node:22\nENV PORT=3000\nCMD [\"node\", \"server.js\"]\n";
+    let converted = import(&[("compose.yaml", yaml), ("api/Dockerfile", dockerfile)]);
+    has(&converted, "services/api/port", 3000);
+    lacks(&converted, "services/worker/port");
+    has(&converted, "services/worker/env/PORT", "3000");
+}
+
+#[test]
+fn a_server_of_which_a_client_has_only_the_host_keeps_its_port() {
+    let postgres = "{ image: 'postgres:16', environment: { POSTGRES_PASSWORD: x } }";
+    let app = |environment: &str| {
+        compose(&format!(
+            "services:\n  db: {postgres}\n  app: {{ image: python, command: ./serve, environment: {{ {environment} }} }}\n"
+        ))
+    };
+    let converted = app("DATABASE_HOST: db");
+    has(&converted, "services/app/env/DATABASE_HOST", "${db.host}");
+    has(&converted, "services/db/port", 5432);
+    says(&converted, KeyOutcome::Mapped, "services.db.ports: port = 5432: `app` has only its host (DATABASE_HOST)");
+    // What carries the port leaves the server free to move.
+    for carries in
+        ["DB_HOST: db, DB_PORT: 5432", "DB_HOST: db, URL: 'postgres://db:5432/x'", "URL: 'postgres://u:p@db/x'", "X: db"]
+    {
+        lacks(&app(carries), "services/db/port");
+    }
+    // A number under another name moves with nothing.
+    has(&app("DB_HOST: db, POSTGRES_PORT: 5432"), "services/db/port", 5432);
+    let command = "services:\n  db: { image: 'redis:7' }\n  app: { image: python, command: [redis-cli, -h, db, ping] }\n";
+    has(&compose(command), "services/db/port", 6379);
+    let two = "services:\n  one: { image: 'redis:7' }\n  two: { image: 'redis:7' }\n  app: { image: python, command: ./x, environment: { ONE_HOST: one, TWO_HOST: two } }\n";
+    let converted = compose(two);
+    has(&converted, "services/one/port", 6379);
+    has(&converted, "services/two/port", "auto");
+    says(&converted, KeyOutcome::NotMapped, "`app` has only its host (TWO_HOST) and asks at port 6379, which `one` has here");
+}
