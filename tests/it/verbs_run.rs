@@ -296,6 +296,46 @@ fn build_runs_in_order_and_up_build_fails_only_that_service() {
     project.run(&["down"]).code(0);
 }
 
+/// Builds share their directory, and a command does the same for each service and copy.
+#[test]
+fn up_build_runs_a_build_once_and_one_at_a_time() {
+    let lock = "mkdir lock && sleep 1 && rmdir lock && echo";
+    let project = Project::new().procfile(&format!(
+        "[services.a]\nrun = \"{{svc:a}}\"\nreplicas = 2\nbuild = \"{lock} same >> built\"\n\
+         [services.b]\nrun = \"{{svc:b}}\"\nbuild = \"{lock} same >> built\"\n\
+         [services.c]\nrun = \"{{svc:c}}\"\nbuild = \"{lock} other >> built\"\n"
+    ));
+    let built = || {
+        let mut lines: Vec<String> = project.read("built").lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    project.run(&["build"]).code(0).says("b has the same build as a");
+    assert_eq!(built(), ["other", "same"]);
+    project.write("built", "");
+    let up = project.run(&["up", "--build", "-d"]).code(0).says("waiting for another build in the same directory");
+    assert!(up.stderr.contains("not built again: the same command in the same directory as the build of "), "{up}");
+    assert_eq!(built(), ["other", "same"]);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// One builds, of a program that is not there yet, and one waits for its turn.
+#[test]
+fn a_start_that_builds_is_interrupted_at_once() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"./a\"\nbuild = \"touch begun; sleep 1000\"\n\
+         [services.b]\nrun = \"./b\"\nbuild = \"touch begun; sleep 2000\"\n",
+    );
+    let mut up = project.start(&["up", "--build"]);
+    up.wait_for("waiting for another build in the same directory");
+    eventually("a build that runs", PATIENCE, || project.path("begun").exists().then_some(()));
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    let outcome = up.outcome().code(130);
+    assert!(outcome.took < std::time::Duration::from_secs(20), "{outcome}");
+    project.nothing_left();
+}
+
 /// Shows: up --plan.
 #[test]
 fn up_plan_says_what_would_be_done_and_does_nothing() {

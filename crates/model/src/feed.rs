@@ -69,6 +69,11 @@ pub struct Status {
     pub age_ms: u64,
 }
 
+/// What is said of a service whose `build` has begun.
+pub const BUILDING: &str = "building";
+/// What is said of one whose `build` waits for another one in the same directory.
+pub const WAITING_TO_BUILD: &str = "waiting for another build in the same directory";
+
 /// Something new.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -281,6 +281,20 @@ impl ServiceSpec {
             missing: Vec::new(),
         }
     }
+    /// Whether one run of the `build` in their directory does for both: copies of a service, or the same command as the same user in
+    /// the same environment, apart from what devrun itself sets for each service.
+    #[must_use]
+    pub fn has_same_build(&self, other: &Self) -> bool {
+        let is_of_service = |name: &str| {
+            let start = ["PORT_", "DEVRUN_", "OTEL_"].iter().any(|start| name.starts_with(start));
+            start || name == "PORT"
+        };
+        let env = |spec: &Self| -> BTreeMap<String, String> {
+            spec.env.iter().filter(|(name, _)| !is_of_service(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        let is_copy = self.service == other.service;
+        is_copy || self.build == other.build && self.user_id == other.user_id && env(self) == env(other)
+    }
     /// The tier that `ps` and the progress lines show.
     #[must_use]
     pub fn shown_tier(&self) -> u32 {

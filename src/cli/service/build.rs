@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use clap::Args;
 
 use crate::ui::term::{Term, say};
-use devrun_model::Failure;
 use devrun_model::exit;
+use devrun_model::{Failure, ServiceSpec};
 
 use crate::app::child_command;
 use crate::app::load::{self, Purpose, Wanted};
@@ -38,7 +38,7 @@ pub fn run(globals: &Globals, args: &BuildArgs, _term: Term) -> Result<i32, Fail
         plan.services.values().filter(|spec| spec.replica == 1 && (ids.is_empty() || ids.contains(&spec.id))).collect();
     specs.sort_by_key(|spec| (spec.depth, spec.id.clone()));
     let runtime = crate::app::runtime::runtime()?;
-    let mut built = 0;
+    let mut built: Vec<&ServiceSpec> = Vec::new();
     for spec in specs {
         let Some(command) = &spec.build else {
             if !ids.is_empty() {
@@ -46,6 +46,10 @@ pub fn run(globals: &Globals, args: &BuildArgs, _term: Term) -> Result<i32, Fail
             }
             continue;
         };
+        if let Some(same) = built.iter().find(|other| other.dir == spec.dir && other.has_same_build(spec)) {
+            say(format!("{} has the same build as {}", spec.service, same.service));
+            continue;
+        }
         say(format!("building {}", spec.service));
         let mut env = spec.env.clone();
         env.extend(command.env.clone());
@@ -59,9 +63,9 @@ pub fn run(globals: &Globals, args: &BuildArgs, _term: Term) -> Result<i32, Fail
             say(exit_line::last_line(exit::SERVICE, Some(spec.service.as_str()), &reason));
             return Ok(exit::SERVICE);
         }
-        built += 1;
+        built.push(spec);
     }
-    if built == 0 && ids.is_empty() {
+    if built.is_empty() && ids.is_empty() {
         say("no service has a `build`");
     }
     Ok(exit::DONE)

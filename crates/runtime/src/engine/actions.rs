@@ -140,8 +140,7 @@ impl Engine {
         // takes whichever comes first.
         if let Some(task) = instance.preparation.take() {
             task.abort();
-            let initialising = instance.located.is_some() || instance.program.is_some();
-            self.queue.push_back(if initialising {
+            self.queue.push_back(if instance.is_initialising {
                 Event::InitFailed(id, generation, Failure::cancelled())
             } else {
                 Event::FetchFailed(id, generation, Failure::cancelled())
@@ -192,10 +191,13 @@ impl Engine {
                 }
             }
         }
-        let build = spec.build.clone().filter(|_| self.to_build.contains(&id));
+        let build = spec.build.clone().filter(|_| self.to_build.contains(&id)).map(|command| (command, self.builds.request()));
         if located.is_none() && spec.pre_start.is_none() && build.is_none() {
             self.queue.push_back(Event::InitDone(id, generation));
             return;
+        }
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.is_initialising = true;
         }
         let runner = self.runner(&spec, generation, false);
         let (places, task_results) = (self.places.clone(), self.task_results.clone());
@@ -203,7 +205,10 @@ impl Engine {
         let name = id.clone();
         let task = tokio::spawn(async move {
             let result = match build {
-                Some(command) => run_build(&spec, &command, &runner).await,
+                Some((command, request)) => {
+                    let say = |text: &str| drop(task_results.send(TaskResult::Said(name.clone(), text.to_owned())));
+                    request.run(&spec, say, run_build(&spec, &command, &runner)).await
+                }
                 None => Ok(Vec::new()),
             };
             if result.is_ok() {

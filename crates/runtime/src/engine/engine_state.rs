@@ -21,6 +21,7 @@ use devrun_model::{Paths, Plan, ServiceId};
 use devrun_store::FetchOptions;
 
 use super::balancer_processes::Balancers;
+use super::build_queue::BuildQueue;
 use super::clock::Clock;
 use super::drivers::Drivers;
 use super::handle::{EngineHandle, EngineRequest};
@@ -99,6 +100,8 @@ pub struct Engine {
     pub(super) watcher: Option<crate::watch::FileWatcher>,
     /// Services whose `build` is run before their next start.
     pub(super) to_build: BTreeSet<ServiceId>,
+    /// In which order, and what has been built.
+    pub(super) builds: BuildQueue,
     /// `down -t`: no grace is longer.
     pub(super) max_grace: Option<Duration>,
     pub(super) manual_stops: BTreeSet<ServiceId>,
@@ -177,6 +180,7 @@ impl Engine {
             demand_watches: BTreeMap::new(),
             watcher: None,
             to_build: BTreeSet::new(),
+            builds: BuildQueue::default(),
             max_grace: None,
             manual_stops,
             events,

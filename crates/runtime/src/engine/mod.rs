@@ -5,6 +5,7 @@ mod actions;
 mod attachment;
 mod balancer_actions;
 mod balancer_processes;
+mod build_queue;
 mod changed_inputs;
 pub mod clock;
 mod decision_trace;

@@ -54,6 +54,7 @@ impl Engine {
                 {
                     let built = self.plan.services.values().filter(|spec| spec.build.is_some());
                     self.to_build.extend(built.map(|spec| spec.id.clone()));
+                    self.builds.begin_round();
                 }
                 if let Command::Down { grace_ms: Some(limit) } = command {
                     self.max_grace = Some(Duration::from_millis(limit));
