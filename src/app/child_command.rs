@@ -36,6 +36,8 @@ pub struct Ended {
     pub code: i32,
     /// It never began; why was said.
     pub refused: bool,
+    /// The exit code of the first signal that came to us meanwhile, which it need not have taken as its end.
+    pub interrupted: Option<i32>,
 }
 
 /// Runs a command to its end. INT, TERM and HUP that reach us are passed on. After TERM and HUP it has [`GRACE`]; then it is killed
@@ -90,6 +92,7 @@ pub async fn run(
     let waiting = tokio::task::spawn_blocking(move || child.wait());
     tokio::pin!(waiting);
     let mut end: Option<CommandEnd> = None;
+    let mut interrupted = None;
     let status = loop {
         tokio::select! {
             ended = &mut waiting => break ended
@@ -98,6 +101,7 @@ pub async fn run(
                 .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot wait for it: {error}")))?,
             code = signals.next() => {
                 // A terminal has sent its INT to the whole foreground group already.
+                interrupted.get_or_insert(code);
                 let number = code - 128;
                 if !(foreground && number == libc::SIGINT) {
                     tree.look();
@@ -118,7 +122,7 @@ pub async fn run(
         end_others(&mut tree, &end, signals).await;
     }
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(exit::INTERNAL);
-    Ok(Ended { code, refused: false })
+    Ok(Ended { code, refused: false, interrupted })
 }
 
 fn is_over(end: Option<&CommandEnd>) -> bool {
@@ -157,7 +161,7 @@ pub fn refused(word: &OsStr, env: &BTreeMap<String, String>, dir: &Path) -> Opti
 
 fn refuse(code: i32, reason: &str) -> Ended {
     say(exit_line::last_line(code, None, reason));
-    Ended { code, refused: true }
+    Ended { code, refused: true, interrupted: None }
 }
 
 /// Looks a word up as `execvp` would, in another's PATH and folder.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use devrun_keeper::leftover_sweep;
+use devrun_model::why::SUPERVISOR_ENDED;
 use devrun_model::{Failure, Health, Paths, ServiceStatus, Snapshot, State};
 use devrun_runtime::engine::state_files;
 
@@ -34,7 +35,7 @@ pub async fn snapshot(globals: &Globals, project: &Project) -> Result<Snapshot, 
             if !service.state.is_final() {
                 service.state = State::Stopped;
                 service.health = Health::None;
-                service.reason = Some("its supervisor ended".to_owned());
+                service.reason = Some(SUPERVISOR_ENDED.to_owned());
             }
             service.pid = None;
             service.uptime_ms = None;

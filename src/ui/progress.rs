@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use devrun_keeper::terminal::UnechoedControlKeys;
 use devrun_logs::{LogQuery, read::lines};
 use devrun_model::duration::human;
-use devrun_model::feed::{FeedItem, Status};
+use devrun_model::feed::{BUILDING, FeedItem, Status, WAITING_TO_BUILD};
 use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
+use jiff::Timestamp;
 
 use super::live_lines;
 use super::start_times::StartTimes;
@@ -32,6 +33,8 @@ pub struct ProgressView {
     times: StartTimes,
     /// The directory of the logs, where nobody else shows them.
     logs: Option<PathBuf>,
+    /// When this view was made: what it finds under way counts from then.
+    made: Timestamp,
     /// While live lines are on the screen.
     unechoed: Option<UnechoedControlKeys>,
 }
@@ -50,6 +53,10 @@ struct ProgressLine {
     beat: Instant,
     /// What it waits for, while it waits.
     waiting: Option<String>,
+    /// When it entered this state, by the clock of the logs (microseconds since 1970): earlier lines are about something else.
+    log_since: i64,
+    /// What is said to be done in this state, where the state alone does not tell: its build.
+    activity: Option<&'static str>,
 }
 
 impl ProgressLine {
@@ -70,6 +77,7 @@ impl ProgressView {
             tasks: BTreeSet::new(),
             times: StartTimes::default(),
             logs: None,
+            made: Timestamp::now(),
             unechoed: None,
         }
     }
@@ -109,7 +117,7 @@ impl ProgressView {
                 .filter(|on| !on.is_empty())
                 .map(|on| format!("waiting for {}", on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
                 .or_else(|| service.reason.clone());
-            self.change(&service.name, (service.state, service.health), reason.as_deref(), false, true);
+            self.change(&service.name, (service.state, service.health), reason.as_deref(), false, None);
         }
     }
 
@@ -117,6 +125,7 @@ impl ProgressView {
     pub fn item(&mut self, item: &FeedItem) {
         match item {
             FeedItem::Notice(notice) => self.notice(notice),
+            FeedItem::Said { id, text } if self.building(id.as_str(), text) => {}
             FeedItem::Said { id, text } => match self.term.progress {
                 Progress::Quiet => {}
                 Progress::Json => drop(data(serde_json::json!({"service": id, "said": text}))),
@@ -139,6 +148,24 @@ impl ProgressView {
         true
     }
 
+    /// Takes what is said of a build into the line of its service.
+    fn building(&mut self, name: &str, text: &str) -> bool {
+        let known = [BUILDING, WAITING_TO_BUILD].into_iter().find(|known| *known == text);
+        let (Some(activity), Some(line)) = (known, self.lines.get_mut(name)) else { return false };
+        if line.state != State::Initialising || !matches!(self.term.progress, Progress::Tty | Progress::Plain) {
+            return false;
+        }
+        line.activity = Some(activity);
+        let shown = format!("{name:width$}  {activity}", width = self.width);
+        // A build that is over at once is not worth a line, as everything that prepares a service.
+        line.pending = (self.term.progress == Progress::Plain).then_some(shown);
+        if line.is_live {
+            let since = line.since;
+            live_lines::set(name, self.live_text(name, "33", activity), Some(since));
+        }
+        true
+    }
+
     fn live_text(&self, name: &str, code: &str, text: &str) -> String {
         format!("{name:width$}  {}", paint(self.term.err_color, code, safe(text)), width = self.width)
     }
@@ -158,11 +185,22 @@ impl ProgressView {
         let own_exit = notice.own_exit();
         let has_exited = notice.exit_code.is_some() || own_exit.is_some();
         let reason = own_exit.as_deref().or(notice.reason.as_deref());
-        self.change(&name, (notice.to, notice.health), reason, has_exited, false);
+        // As the supervisor wrote it down: lines that came before we heard of it count.
+        let at = notice.ts.parse().unwrap_or_else(|_| Timestamp::now());
+        self.change(&name, (notice.to, notice.health), reason, has_exited, Some(at));
     }
 
-    fn change(&mut self, name: &str, (state, health): (State, Health), reason: Option<&str>, has_exited: bool, first: bool) {
-        let now = Instant::now();
+    /// `at`: when it changed; absent for what was so before we looked.
+    fn change(
+        &mut self,
+        name: &str,
+        (state, health): (State, Health),
+        reason: Option<&str>,
+        has_exited: bool,
+        at: Option<Timestamp>,
+    ) {
+        let (now, first) = (Instant::now(), at.is_none());
+        let log_since = at.unwrap_or(self.made).as_microsecond();
         let is_task = self.tasks.contains(name);
         if !first {
             self.times.change(name, state, health, is_task, now);
@@ -177,6 +215,8 @@ impl ProgressView {
             pending: None,
             beat,
             waiting: None,
+            log_since,
+            activity: None,
         });
         let same = line.state == state && line.health == health;
         let begins = state == State::Starting || is_task && state == State::Running && line.state != State::Running;
@@ -184,7 +224,7 @@ impl ProgressView {
             line.began = Some(now);
         }
         if line.state != state {
-            (line.since, line.beat) = (now, beat);
+            (line.since, line.beat, line.log_since, line.activity) = (now, beat, log_since, None);
         }
         line.state = state;
         line.health = health;
@@ -271,9 +311,10 @@ impl ProgressView {
             }
             if line.is_busy(self.tasks.contains(name)) && now >= line.beat {
                 line.beat = now + HEARTBEAT;
-                let last = self.logs.as_deref().and_then(|logs| last_line(logs, name)).unwrap_or_default();
+                let last = self.logs.as_deref().and_then(|logs| last_line(logs, name, line.log_since)).unwrap_or_default();
                 let took = human(now.duration_since(line.since));
-                say(format!("{name:width$}  {} for {took}{last}", line.state, width = self.width));
+                let activity = line.activity.unwrap_or(line.state.as_str());
+                say(format!("{name:width$}  {activity} for {took}{last}", width = self.width));
             }
         }
     }
@@ -315,9 +356,9 @@ impl ProgressView {
     }
 }
 
-/// What a service wrote last, for the line that says that it still runs.
-fn last_line(logs: &std::path::Path, name: &str) -> Option<String> {
-    let query = LogQuery { tail: Some(1), ..LogQuery::default() };
+/// What a service wrote last since it is in its state, for the line that says that it still runs.
+fn last_line(logs: &std::path::Path, name: &str, since: i64) -> Option<String> {
+    let query = LogQuery { tail: Some(1), since: Some(since), ..LogQuery::default() };
     let line = lines(logs, &ServiceId::parse(name).ok()?, &query).ok()?.map_while(Result::ok).last()?;
     let text: String = safe(&String::from_utf8_lossy(&line.bytes)).trim().chars().take(120).collect();
     (!text.is_empty()).then(|| format!(": {text}"))
@@ -373,7 +414,7 @@ mod tests {
     fn only_what_is_awaited_in_plain_lines_is_looked_at_again() {
         let view = |progress, state| {
             let mut view = ProgressView::new(Term { out_color: false, err_color: false, progress, interactive: false });
-            view.change("web", (state, Health::None), None, false, true);
+            view.change("web", (state, Health::None), None, false, None);
             view
         };
         let begun = Instant::now();
@@ -389,14 +430,14 @@ mod tests {
         }
         // What waits is mentioned where nothing that is being done explains it.
         let mut view = view(Progress::Plain, State::Running);
-        view.change("api", (State::Waiting, Health::None), Some("waiting for web (healthy)"), false, false);
+        view.change("api", (State::Waiting, Health::None), Some("waiting for web (healthy)"), false, Some(Timestamp::now()));
         let waits = |view: &ProgressView| view.due_at().is_some_and(|at| at >= begun + HEARTBEAT);
         assert!(waits(&view));
         view.lines.get_mut("api").unwrap().beat = begun;
         view.tick();
         assert!(waits(&view), "it is mentioned again");
         view.lines.get_mut("api").unwrap().beat = begun;
-        view.change("db", (State::Starting, Health::None), None, false, false);
+        view.change("db", (State::Starting, Health::None), None, false, Some(Timestamp::now()));
         assert!(waits(&view), "db is waited for, and mentioned itself");
     }
 }

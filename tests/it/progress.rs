@@ -35,6 +35,18 @@ fn what_runs_for_long_is_mentioned_with_its_last_line() {
     drop(up.says("running for 1").says(": step one of two").says("completed after 1"));
 }
 
+/// What an earlier run has said is no news.
+#[test]
+fn a_build_that_runs_for_long_is_called_so_without_older_lines() {
+    let run = "[services.a]\nrun = \"sh -c 'echo OLD ERROR LINE; exit 1'\"\n";
+    let project = Project::new().procfile(run);
+    project.run(&["up", "-d"]).code(1).says("OLD ERROR LINE");
+    project.rewrite(&format!("{run}build = \"sleep 12\"\n").replace("sh -c 'echo OLD ERROR LINE; exit 1'", "sleep 1000"));
+    let up = project.start(&["up", "--build", "-d"]).outcome_within(Duration::from_secs(60)).code(0);
+    drop(up.says("a  building for 1").says_not("OLD ERROR LINE").says_not("initialising"));
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn what_ctrl_c_stops_before_the_start_is_over_has_not_failed() {
     let project = Project::new().procfile(

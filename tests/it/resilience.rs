@@ -224,6 +224,7 @@ fn a_killed_supervisor_leaves_no_older_story() {
         eventually("nothing of it runs", PATIENCE, || project.alive("a").is_empty().then_some(()));
         let shown = project.run(&["ps"]).code(0).says("stopped").says(reason).says_not("exit 3");
         assert!(!shown.stdout.contains("failed"), "{shown}");
+        project.run(&["why", "a"]).code(0).says("a is not running: the stack is down").says(reason);
         project.run(&["down"]);
     }
 }

@@ -1,6 +1,6 @@
 //! Ready means ready: a port is probed without being told so, and what dies within moments was never up.
 
-use crate::harness::Project;
+use crate::harness::{PATIENCE, Project, eventually};
 use crate::test_ports;
 
 #[test]
@@ -36,6 +36,50 @@ fn what_dies_within_moments_was_never_ready() {
     }
 }
 
+/// With a probe too; what it says it lacks may be what its build makes.
+#[test]
+fn a_crash_loop_with_a_probe_ends_the_start_and_goes_on() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"sh -c 'echo ModuleNotFoundError; exit 1'\"\nport = \"auto\"\nbuild = \"true\"\n\
+         restart = \"unless-stopped\"\nbackoff = { initial = \"100ms\", max = \"500ms\" }\n\
+         ready = { http = \"/\", within = \"30s\" }\n\
+         [services.web]\nrun = \"{svc:web}\"\ndepends_on = [\"a\"]\n",
+    );
+    let up = project.run(&["up", "-d"]).code(1).says("a is restarting: exit 1 before it was ready, also after 4 restarts");
+    let up = up.says("    a | ModuleNotFoundError").says("blocked by it: web");
+    let up = up.says("help: devrun logs a; or devrun up --build, if the build of a has not run");
+    assert!(up.last_line().contains("a: exit 1 before it was ready"), "{up}");
+    let restarts = || project.service("a")["restarts"].as_u64().unwrap_or_default();
+    eventually("more restarts", PATIENCE, || (restarts() > 5).then_some(()));
+    project.run(&["down"]).code(0);
+    project.run(&["up", "-d", "--build"]).code(1).says("help: devrun logs a").says_not("devrun up --build");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// It crashes as long as its database is not there.
+#[test]
+fn a_slow_start_that_crashes_a_few_times_is_waited_for() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"sh -c 'echo x >> starts; test $(wc -l < starts) -gt 3 || exit 1; touch up; exec sleep 1000'\"\n\
+         restart = \"always\"\nbackoff = { initial = \"50ms\", max = \"100ms\" }\nready = { file = \"up\" }\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+}
+
+#[test]
+fn the_help_of_a_failed_probe_follows_its_answer() {
+    let project = Project::new().procfile(
+        "[services.db]\nrun = \"{svc:db}\"\nready = { cmd = \"pg_isreadyy\", within = \"1s\" }\n\
+         [services.slow]\nrun = \"{svc:slow}\"\nready = { file = \"never\", within = \"1s\" }\n",
+    );
+    let up =
+        project.run(&["up", "-d"]).code(3).says("help: devrun logs db; install pg_isreadyy, or correct services.db.ready.cmd");
+    drop(up.says("help: devrun logs slow; raise services.slow.ready.within if it needs longer"));
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn a_service_that_listens_elsewhere_is_told_where() {
     let port = test_ports::free_port();
@@ -44,6 +88,7 @@ fn a_service_that_listens_elsewhere_is_told_where() {
     let up = project.run(&["up", "-d"]).code(3);
     if cfg!(target_os = "linux") {
         assert!(up.last_line().contains(&format!("it listens on 127.0.0.1:{port}, not on $PORT (")), "{up}");
+        drop(up.says(&format!("help: devrun logs web; set services.web.port = {port}, or let its command listen on $PORT")));
     }
     project.run(&["down"]).code(0);
 }

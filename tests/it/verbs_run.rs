@@ -336,6 +336,23 @@ fn a_start_that_builds_is_interrupted_at_once() {
     project.nothing_left();
 }
 
+#[test]
+fn an_interrupted_build_has_the_code_of_the_signal() {
+    // Whatever the build makes of the signal.
+    let script = "trap 'exit 3' INT TERM; touch begun; while :; do sleep 0.1; done";
+    for (number, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let project = Project::new().procfile(&format!(
+            "[services.a]\nrun = \"{{svc:a}}\"\nbuild = [\"sh\", \"-c\", \"{script}\"]\n\
+             [services.b]\nrun = \"{{svc:b}}\"\nbuild = \"touch next\"\n"
+        ));
+        let build = project.start(&["build"]);
+        eventually("a build that runs", PATIENCE, || project.path("begun").exists().then_some(()));
+        build.signal(number);
+        let outcome = build.outcome().code(code).says("a: build interrupted");
+        assert!(!project.path("next").exists(), "{outcome}");
+    }
+}
+
 /// Shows: up --plan.
 #[test]
 fn up_plan_says_what_would_be_done_and_does_nothing() {

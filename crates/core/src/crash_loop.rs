@@ -34,6 +34,29 @@ impl CrashLoops {
     }
 }
 
+/// The latest ends of the processes of one service that were not ready yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UnreadyEnds {
+    latest: VecDeque<Tick>,
+}
+
+impl UnreadyEnds {
+    pub(super) fn add(&mut self, now: Tick) {
+        self.latest.push_back(now);
+        if self.latest.len() > CRASH_LOOP_COUNT {
+            self.latest.pop_front();
+        }
+    }
+    pub(super) fn clear(&mut self) {
+        self.latest.clear();
+    }
+    /// Whether the last of them complete a loop.
+    pub(super) fn is_loop(&self) -> bool {
+        let ends = self.latest.front().zip(self.latest.back());
+        self.latest.len() == CRASH_LOOP_COUNT && ends.is_some_and(|(first, last)| last.since(*first) <= CRASH_LOOP_WINDOW)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

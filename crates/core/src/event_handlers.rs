@@ -196,7 +196,11 @@ impl Supervisor {
     fn handle_start_failure(&mut self, id: &ServiceId, failure: Failure, out: &mut Vec<Action>) {
         let Some(service) = self.services.get(id) else { return };
         let transient = matches!(failure.kind, FailureKind::Service | FailureKind::Task | FailureKind::PortTaken);
+        let now = self.now;
         let next_state = if service.restarts > 0 && transient {
+            if let Some(service) = self.services.get_mut(id) {
+                service.unready_ends.add(now);
+            }
             self.next_state_after_crash(id, failure, std::time::Duration::ZERO)
         } else {
             self.record_failure(id, failure.clone());
@@ -377,6 +381,7 @@ impl Supervisor {
         let is_first = ready.passed(now);
         let is_ready = ready.first_pass().is_some();
         if is_first {
+            service.unready_ends.clear();
             service.begin_use_checks(now);
         }
         if let Some(previous) = service.previous.as_mut().filter(|_| is_ready) {

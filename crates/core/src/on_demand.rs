@@ -44,6 +44,7 @@ impl Supervisor {
         service.use_check = None;
         service.restarts = 0;
         service.crashes = 0;
+        service.unready_ends.clear();
         service.phase = Phase::Asleep { since: now };
         out.push(Action::AwaitDemand(id.clone(), service.generation));
     }

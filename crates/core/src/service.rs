@@ -8,6 +8,7 @@ use std::time::Duration;
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, Health, Kind, ServiceId, ServiceSpec, State, StopPurpose, UpdateOrder};
 
+use super::crash_loop::UnreadyEnds;
 use super::definition_diff;
 use super::event::Generation;
 use super::health::ProbeTracker;
@@ -292,6 +293,8 @@ pub(super) struct Service {
     pub restarts: u32,
     /// Quick crashes in a row.
     pub crashes: u32,
+    /// Ends before it was ready, since it was last asked for or ready.
+    pub unready_ends: UnreadyEnds,
     /// How it last ended, and in which generation.
     pub exit: Option<(Generation, ExitStatus)>,
     /// What was last published.
@@ -324,6 +327,7 @@ impl Service {
             next_grace: None,
             restarts: 0,
             crashes: 0,
+            unready_ends: UnreadyEnds::default(),
             exit: None,
             published: (State::Stopped, Health::None),
         }

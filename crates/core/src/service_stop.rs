@@ -11,6 +11,7 @@ use std::time::Duration;
 use devrun_model::{Failure, FailureKind, Kind, ServiceId, duration};
 
 use super::action::Action;
+use super::not_ready_help::not_ready_help;
 use super::rolling::RollingTurn;
 use super::service::{LiveProcess, NextState, Outstanding, Phase, Service, StopStage, TreeStop};
 use super::shutdown::ESCALATION_TO_KILL;
@@ -63,6 +64,9 @@ impl Supervisor {
         let now = self.now;
         let Some(service) = self.services.get_mut(id) else { return };
         let Phase::Live(live) = &service.phase else { return };
+        if live.ready_at().is_none() && matches!(next_state, NextState::BackingOff { .. }) {
+            service.unready_ends.add(now);
+        }
         if live.is_probed() {
             out.push(Action::StopProbes(id.clone(), service.generation));
         }
@@ -341,10 +345,10 @@ fn timeout_failure(spec: &devrun_model::ServiceSpec, live: &LiveProcess) -> Fail
     if spec.kind == Kind::Task {
         let limit = spec.task_timeout().unwrap_or_default();
         return Failure::new(FailureKind::Task, format!("no exit after {}", duration::format(limit)))
-            .help(format!("raise tasks.{}.timeout, or see: devrun logs {}", spec.service, spec.id));
+            .help(format!("devrun logs {}; raise tasks.{}.timeout if it needs longer", spec.id, spec.service));
     }
     let within = spec.ready.as_ref().map(|ready| ready.within).unwrap_or_default();
     let answer = live.ready.as_ref().and_then(|ready| ready.answer()).unwrap_or("no probe has answered");
     Failure::new(FailureKind::NotReady, format!("not ready within {}: {answer}", duration::format(within)))
-        .help(format!("raise services.{}.ready.within, or see: devrun logs {}", spec.service, spec.id))
+        .help(not_ready_help(spec, answer))
 }

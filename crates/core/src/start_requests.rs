@@ -6,7 +6,7 @@
 //! fetch: a download is no slowness of the stack. A timeout of zero is none.
 
 use super::start_request::StartRequest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use devrun_model::{Failure, FailureKind, Kind, Launch, ServiceId, duration};
@@ -90,17 +90,45 @@ impl Supervisor {
         self.services.get(id).is_none_or(|service| service.is_final() || service.ready_since().is_some())
     }
 
-    /// A service without a probe that its policy has restarted several times, and that never lived for a moment.
+    /// Why a service that its policy starts again and again is not waited for: without a probe it never lived for a moment, several
+    /// times; with one it ended before it was ready so often that this is a crash loop. One that crashes a few times, as its database
+    /// is not there yet, is waited for.
     fn crash_loop(&self, id: &ServiceId) -> Option<Failure> {
         let service = self.services.get(id)?;
-        let is_unproven = !self.proof_of_life.is_zero() && service.spec.ready.is_none() && service.spec.kind == Kind::Service;
-        if !is_unproven || service.restarts < CRASH_LOOP {
+        if self.proof_of_life.is_zero() || service.spec.kind != Kind::Service {
             return None;
         }
+        let when = match &service.spec.ready {
+            None if service.restarts >= CRASH_LOOP => "within moments",
+            Some(_) if service.unready_ends.is_loop() => "before it was ready",
+            _ => return None,
+        };
         let Phase::BackingOff { why, .. } = &service.phase else { return None };
-        let reason = format!("{why} within moments, also after {} restarts", service.restarts);
+        let reason = format!("{why} {when}, also after {} restarts", service.restarts);
         let (_, status) = service.exit?;
         Some(Failure { reason, ..exit_failure(&service.spec, status) })
+    }
+
+    /// The service in a crash loop that another one waits for, by any chain of dependencies.
+    fn held_up_by<'a>(&self, start: &'a StartRequest, id: &ServiceId) -> Option<&'a ServiceId> {
+        let (mut seen, mut open) = (BTreeSet::from([id.clone()]), vec![id.clone()]);
+        while let Some(next) = open.pop() {
+            for unmet in self.waiting_on(&next) {
+                if let Some((root, _)) = start.crash_loops.get_key_value(&unmet.on) {
+                    return Some(root);
+                }
+                if seen.insert(unmet.on.clone()) {
+                    open.push(unmet.on);
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether nothing of a start is waited for: what waits for a crash loop is no nearer to its start.
+    fn is_over(&self, start: &StartRequest) -> bool {
+        start.pending.is_empty()
+            || !start.crash_loops.is_empty() && start.pending.iter().all(|id| self.held_up_by(start, id).is_some())
     }
 
     /// When a service counts as ready where a start is answered.
@@ -166,7 +194,7 @@ impl Supervisor {
                 }
             }
         }
-        while let Some(position) = self.starts.iter().position(|start| start.pending.is_empty()) {
+        while let Some(position) = self.starts.iter().position(|start| self.is_over(start)) {
             let start = self.starts.remove(position);
             let outcome = StartOutcome { position, ..self.outcome(Some(&start)) };
             take_down |= start.rollback && !outcome.failures.is_empty();
@@ -256,9 +284,15 @@ impl Supervisor {
                 _ => {}
             }
         }
+        let is_optional = |id: &ServiceId| self.services.get(id).is_some_and(|service| service.spec.optional);
+        for start in start.into_iter().filter(|start| !start.crash_loops.is_empty()) {
+            for id in start.pending.iter().filter(|id| !is_optional(id)) {
+                blocked.extend(self.held_up_by(start, id).map(|root| (id.clone(), root.clone())));
+            }
+        }
         for (id, failure) in start.into_iter().flat_map(|start| &start.crash_loops) {
-            let is_optional = self.services.get(id).is_some_and(|service| service.spec.optional);
-            if !is_optional && !failures.iter().any(|(failed, _)| failed == id) {
+            let is_harmless = is_optional(id) && !blocked.iter().any(|(_, root)| root == id);
+            if !is_harmless && !failures.iter().any(|(failed, _)| failed == id) {
                 failures.push((id.clone(), failure.clone()));
             }
         }

@@ -287,6 +287,7 @@ impl Supervisor {
         }
         service.restarts = 0;
         service.crashes = 0;
+        service.unready_ends.clear();
         service.use_check = None;
         service.waits_for_tiers = true;
         service.was_rolled = std::mem::take(&mut service.is_rolling);

@@ -14,6 +14,9 @@ const RESTARTS: usize = 5;
 /// The end of the reason of a restart by `watch`.
 const CHANGED: &str = " changed";
 
+/// The reason of a service that ran when its supervisor was killed or crashed.
+pub const SUPERVISOR_ENDED: &str = "its supervisor ended";
+
 /// What is known of a stack.
 #[derive(Debug, Clone, Copy)]
 pub struct WhyFacts<'a> {
@@ -146,6 +149,7 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
         return match status.state {
             State::Failed => because(format!("{name} is not running: the stack is down; it had failed")),
             State::Blocked => because(format!("{name} is not running: the stack is down; it could not start")),
+            State::Stopped if reason == Some(SUPERVISOR_ENDED) => because(format!("{name} is not running: the stack is down")),
             _ => format!("{name} is not running: the stack is down"),
         };
     }
@@ -158,7 +162,7 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
             }
         },
         State::Fetching => because(format!("{name} has not started: its binary is being fetched")),
-        State::Initialising => because(format!("{name} has not started: its first boot or `pre_start` is running")),
+        State::Initialising => because(format!("{name} has not started: its `build`, first boot or `pre_start` is running")),
         State::Starting if status.kind == Kind::Task => because(format!("{name} is running")),
         State::Starting => format!("{name} is running and not ready: its probe has not passed{answer}"),
         State::Running if status.health == Health::Unhealthy => {
@@ -553,6 +557,14 @@ mod tests {
             let found = explain("api", &facts).unwrap();
             assert_eq!(found.summary, format!("api is not running: the stack is down; {expected}: exited with code 3"));
             assert!(explain("web", &facts).is_none());
+        }
+        for (reason, expected) in [(SUPERVISOR_ENDED, ": its supervisor ended"), ("by hand", "")] {
+            let mut seen = snapshot(vec![status("api", State::Stopped, Health::None, Some(reason))]);
+            seen.supervisor_pid = None;
+            let (waiting, last_answers) = (BTreeMap::new(), BTreeMap::new());
+            let facts = WhyFacts { snapshot: &seen, waiting: &waiting, plan: None, events: &[], last_answers: &last_answers };
+            let found = explain("api", &facts).unwrap();
+            assert_eq!(found.summary, format!("api is not running: the stack is down{expected}"));
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct BuildArgs {
 /// Runs it.
 ///
 /// # Errors
-/// `Config` for a procfile with errors; a failed build is exit 1.
+/// `Config` for a procfile with errors; a failed build is exit 1, an interrupted one the code of the signal.
 pub fn run(globals: &Globals, args: &BuildArgs, _term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     let wanted = Wanted { purpose: Purpose::Start, named: args.services.clone(), warn: true, ..Wanted::look() };
@@ -38,6 +38,8 @@ pub fn run(globals: &Globals, args: &BuildArgs, _term: Term) -> Result<i32, Fail
         plan.services.values().filter(|spec| spec.replica == 1 && (ids.is_empty() || ids.contains(&spec.id))).collect();
     specs.sort_by_key(|spec| (spec.depth, spec.id.clone()));
     let runtime = crate::app::runtime::runtime()?;
+    // Once for all of them: a signal between two builds counts too.
+    let mut signals = runtime.block_on(async { Signals::take() })?;
     let mut built: Vec<&ServiceSpec> = Vec::new();
     for spec in specs {
         let Some(command) = &spec.build else {
@@ -54,10 +56,11 @@ pub fn run(globals: &Globals, args: &BuildArgs, _term: Term) -> Result<i32, Fail
         let mut env = spec.env.clone();
         env.extend(command.env.clone());
         let words: Vec<OsString> = command.argv.iter().map(OsString::from).collect();
-        let ended = runtime.block_on(async {
-            let mut signals = Signals::take()?;
-            child_command::run(&words, &env, &spec.dir, Some(spec), &mut signals).await
-        })?;
+        let ended = runtime.block_on(child_command::run(&words, &env, &spec.dir, Some(spec), &mut signals))?;
+        if let Some(code) = ended.interrupted {
+            say(exit_line::last_line(code, Some(spec.service.as_str()), "build interrupted"));
+            return Ok(code);
+        }
         if ended.code != exit::DONE {
             let reason = format!("build failed: exit {}", ended.code);
             say(exit_line::last_line(exit::SERVICE, Some(spec.service.as_str()), &reason));

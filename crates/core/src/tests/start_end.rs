@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::scenario::{Scenario, fail, id, on_failure, plan, probed, service, task};
+use super::scenario::{Scenario, fail, id, on_failure, outcome_text, plan, probed, service, task};
 use crate::{Action, Event, Tick};
-use devrun_model::{Command, FailureKind, Plan, State, UpOptions};
+use devrun_model::{Command, FailureKind, Plan, RestartPolicy, ServiceSpec, State, UpOptions};
 
 #[test]
 fn the_whole_start_has_a_limit_and_fetching_does_not_count() {
@@ -210,6 +210,77 @@ fn no_start_waits_for_what_another_one_has_asked_for_nor_has_its_limit() {
     assert_eq!(settled(&stage), [(1, true), (1, true)]);
     stage.at(6_000).passed("slow");
     assert_eq!(settled(&stage), [(1, true), (1, true), (0, true)]);
+}
+
+/// Once it is a crash loop; not before, as its database may be slow. What waits for it is given up with it.
+#[test]
+fn a_crash_loop_with_a_probe_ends_the_start() {
+    let always = |spec: ServiceSpec| ServiceSpec { restart: RestartPolicy::Always, ..spec };
+    let stage = || {
+        let mut stage =
+            Scenario::new(vec![always(probed("a", "")), service("web", "a"), service("far", "web"), probed("slow", "")]);
+        stage.core = stage.core.clone().with_proof_of_life(Duration::from_millis(100));
+        stage.at(0).up().fetched("web").fetched("far").runs("slow").fetched("a").init_done("a").spawned("a");
+        stage
+    };
+    let settled = |stage: &Scenario| stage.count(|action| matches!(action, Action::StartFinished(_)));
+    let outcome = |stage: &Scenario| {
+        stage.actions().iter().rev().find_map(|action| match action {
+            Action::StartFinished(outcome) => Some(outcome_text(outcome)),
+            _ => None,
+        })
+    };
+    let crash = |stage: &mut Scenario, at: u64| {
+        stage.at(at).gone("a", 1);
+        assert_eq!(stage.state("a"), State::BackingOff);
+    };
+    let again = |stage: &mut Scenario, at: u64| {
+        stage.at(at).timer().init_done("a").spawned("a");
+    };
+
+    let mut looping = stage();
+    looping.at(10).passed("slow");
+    for turn in 0..4 {
+        crash(&mut looping, 500 + turn * 10_000);
+        again(&mut looping, 10_000 + turn * 10_000);
+    }
+    assert_eq!(settled(&looping), 0, "four are not enough");
+    crash(&mut looping, 40_500);
+    let expected = "a: Service: exit 1 before it was ready, also after 4 restarts; far blocked by a; web blocked by a";
+    assert_eq!(outcome(&looping).as_deref(), Some(expected));
+    again(&mut looping, 60_000);
+    assert_eq!(looping.state("a"), State::Starting, "its policy holds");
+    looping.passed("a");
+    assert_eq!(looping.state("web"), State::Initialising, "and what waits for it comes up with it");
+
+    // Something else is still waited for.
+    let mut other = stage();
+    for turn in 0..4 {
+        crash(&mut other, 500 + turn * 10_000);
+        again(&mut other, 10_000 + turn * 10_000);
+    }
+    crash(&mut other, 40_500);
+    assert_eq!(settled(&other), 0);
+    other.passed("slow");
+    assert_eq!(settled(&other), 1);
+
+    // Two crashes, then it comes up; five ends in more than a minute.
+    let mut late = stage();
+    late.passed("slow");
+    for turn in 0..2 {
+        crash(&mut late, 500 + turn * 10_000);
+        again(&mut late, 10_000 + turn * 10_000);
+    }
+    late.passed("a").init_done("web").spawned("web").init_done("far").spawned("far");
+    late.at(30_000).timer();
+    assert_eq!(outcome(&late).as_deref(), Some("ok"));
+    let mut slow = stage();
+    slow.passed("slow");
+    for turn in 0..6 {
+        crash(&mut slow, 500 + turn * 40_000);
+        again(&mut slow, 40_000 + turn * 40_000);
+    }
+    assert_eq!(settled(&slow), 0);
 }
 
 #[test]

@@ -128,6 +128,11 @@ impl Engine {
         is_unbuilt.then(|| format!("devrun up --build, if the build of {} makes it", spec.service))
     }
 
+    /// The name of a service that has exited before it was ready, and whose build has not run: that may be why.
+    pub(super) fn unbuilt(&self, spec: &ServiceSpec) -> Option<String> {
+        self.build_advice(spec).map(|_| spec.service.to_string())
+    }
+
     fn set_preparation(&mut self, id: &ServiceId, handle: tokio::task::AbortHandle) {
         if let Some(instance) = self.instances.get_mut(id) {
             instance.preparation = Some(handle);
@@ -164,11 +169,11 @@ impl Engine {
         // A restart by policy begins here: the binary found for the last generation is still the one to run.
         if let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.generation != generation) {
             let (spec, located, program) = (instance.spec.take(), instance.located.take(), instance.program.take());
-            let command_may_change = instance.command_may_change;
+            let (command_may_change, was_built) = (instance.command_may_change, instance.was_built);
             if let Some(spec) = &spec {
                 self.pump.begin(&id, &spec.log);
             }
-            *instance = Instance { generation, spec, located, program, command_may_change, ..Instance::default() };
+            *instance = Instance { generation, spec, located, program, command_may_change, was_built, ..Instance::default() };
         }
         let Some((spec, located)) =
             self.instances.get(&id).and_then(|instance| instance.spec.clone().map(|spec| (spec, instance.located.clone())))

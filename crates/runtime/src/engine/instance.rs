@@ -38,7 +38,7 @@ pub(crate) struct Instance {
     pub program: Option<PathBuf>,
     /// Something that its start waited for may have installed another one.
     pub command_may_change: bool,
-    /// Its `build` has run for this generation.
+    /// Its `build` has run for the start that this generation belongs to.
     pub was_built: bool,
     /// The main process, from the request to `TreeEmpty`.
     pub process: Option<ProcessId>,

@@ -1,11 +1,13 @@
 //! What the engine says: state changes and messages to every subscriber, to the event log and to the services' logs; and the
 //! outcome of a start, with what its logs say last.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use crate::mask_hashes::MaskHashes;
 use devrun_core::StartOutcome;
 use devrun_model::feed::{FailedService, FeedItem, Outcome};
+use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, ServiceId, State, StateChange};
 
 use super::engine_state::Engine;
@@ -134,6 +136,11 @@ impl Engine {
         let drained: Vec<_> = outcome.failures.iter().map(|(id, _)| self.pump.drain(id)).collect();
         let builds: Vec<Option<String>> =
             outcome.failures.iter().map(|(id, _)| self.core.spec(id).and_then(|spec| self.build_advice(spec))).collect();
+        let unbuilt: BTreeMap<ServiceId, String> = outcome
+            .failures
+            .iter()
+            .filter_map(|(id, _)| Some((id.clone(), self.core.spec(id).and_then(|spec| self.unbuilt(spec))?)))
+            .collect();
         let views = self.core.service_views();
         let exit_of = |id: &ServiceId| views.iter().find(|view| view.id == *id).and_then(|view| view.exit);
         let probed: Vec<Vec<String>> = outcome
@@ -151,6 +158,7 @@ impl Engine {
                 let log: Vec<String> = relevant(lines, &probed, 20).iter().map(|line| masker.text(line)).collect();
                 let last_answer = last_answer.map(|answer| masker.text(&answer));
                 let failure = missing_command::named(failure, &id, exit, &log, build);
+                let failure = advise_unbuilt(failure, exit, unbuilt.get(&id));
                 let failure = Failure { reason: masker.text(&failure.reason), ..failure };
                 failures.push(FailedService { id, failure, last_answer, log });
             }
@@ -176,5 +184,18 @@ impl Engine {
             };
             let _ended = task_results.send(TaskResult::Said(id, text));
         });
+    }
+}
+
+/// A program that exits with an error may lack what its build makes.
+fn advise_unbuilt(failure: Failure, exit: Option<ExitStatus>, service: Option<&String>) -> Failure {
+    let has_exited =
+        matches!(exit, Some(ExitStatus::Code(code)) if code != 0 && failure.reason.starts_with(&format!("exit {code}")));
+    match (service, &failure.help) {
+        (Some(service), Some(help)) if has_exited && !help.contains("--build") => {
+            let help = format!("{help}; or devrun up --build, if the build of {service} has not run");
+            failure.help(help)
+        }
+        _ => failure,
     }
 }
