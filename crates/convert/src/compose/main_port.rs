@@ -78,7 +78,7 @@ fn debugger_ports(words: &[String]) -> Vec<u16> {
 fn named_ports(words: &[String]) -> Vec<u16> {
     let is_other = |word: &str| OTHER_PORTS.iter().any(|name| word.to_ascii_lowercase().contains(name));
     let before = std::iter::once("").chain(words.iter().map(String::as_str));
-    let own = words.iter().zip(before).filter(|(word, before)| !is_other(word) && !(before.starts_with('-') && is_other(before)));
+    let own = words.iter().zip(before).filter(|(word, before)| !(is_other(word) || before.starts_with('-') && is_other(before)));
     own.flat_map(|(word, _)| numbers(word)).collect()
 }
 
