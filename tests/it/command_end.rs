@@ -49,6 +49,65 @@ fn term_ends_what_the_shell_of_a_command_waits_for() {
     project.nothing_left();
 }
 
+/// Leaders that start, or have a child start, a program when TERM comes, and one that has detached it long before.
+const LATE_OR_DETACHED: [&str; 3] = [
+    "trap '{svc:bg} & exit 3' TERM; echo begun; while :; do sleep 0.05; done",
+    "sh -c 'trap \"{svc:bg} & exit 0\" TERM; echo begun; while :; do sleep 0.05; done' & wait",
+    "(setsid {svc:bg} >/dev/null 2>&1 &); echo begun; while :; do sleep 0.05; done",
+];
+
+#[test]
+fn term_ends_what_a_command_starts_late_or_has_detached() {
+    if !devrun_keeper::INHERITS_ORPHANS {
+        return skipped("orphans go to init here");
+    }
+    let project = Project::new().procfile(STACK);
+    for script in LATE_OR_DETACHED {
+        // In a file, as what names the program in its arguments counts as one.
+        project.write("command.sh", &project.fill(script));
+        for args in [&["run", "--", "sh", "command.sh"][..], &["exec", "a", "--", "sh", "command.sh"]] {
+            let mut running = project.start(args);
+            running.wait_for("begun");
+            if script.contains("setsid") {
+                eventually("what was detached", PATIENCE, || (project.alive("bg").len() == 1).then_some(()));
+            }
+            running.signal(Signal::SIGTERM);
+            let ended = running.outcome();
+            assert_eq!(project.alive("bg"), [], "{script} {ended}");
+        }
+    }
+    project.nothing_left();
+}
+
+#[test]
+fn a_closed_terminal_does_not_end_what_has_a_session_of_its_own() {
+    let project = Project::new().procfile(STACK);
+    project.write("command.sh", &project.fill(LATE_OR_DETACHED[2]));
+    let mut running = project.start(&["exec", "a", "--", "sh", "command.sh"]);
+    running.wait_for("begun");
+    let detached = eventually("what was detached", PATIENCE, || project.alive("bg").pop());
+    running.signal(Signal::SIGHUP);
+    running.outcome().code(129);
+    assert_eq!(project.alive("bg").len(), 1);
+    signal(detached.pid, Signal::SIGKILL);
+    project.nothing_left_within(PATIENCE);
+}
+
+#[test]
+fn what_a_running_command_has_detached_is_reaped() {
+    if !devrun_keeper::INHERITS_ORPHANS {
+        return skipped("orphans go to init here");
+    }
+    let project = Project::new().procfile(STACK);
+    let mut running = project.start(&["exec", "a", "--", "sh", "-c", "(sleep 0.1 &); (true &); echo begun; exec sleep 1000"]);
+    running.wait_for("begun");
+    let own = running.pid();
+    eventually("one child, the command", PATIENCE, || (devrun_keeper::process_list::children(own).len() == 1).then_some(()));
+    running.signal(Signal::SIGTERM);
+    running.outcome().code(143);
+    project.nothing_left();
+}
+
 #[test]
 fn a_second_term_kills_a_command_that_ignores_it_and_what_it_started() {
     let project = Project::new().procfile(STACK);
