@@ -173,6 +173,29 @@ fn what_an_abandoned_temporary_copy_left_is_ended_by_the_next_command() {
 }
 
 #[test]
+fn few_descriptors_are_a_limit_and_not_a_panic() {
+    let project = Project::new().procfile(STACK);
+    for limit in 6..=12 {
+        for args in [&["check"][..], &["ps"], &["run", "--", "true"], &["up", "-d"]] {
+            let running = project.start_prepared(args, |command| {
+                // SAFETY: between fork and exec, one system call without memory of ours.
+                unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?)) };
+            });
+            let ended = running.outcome_within(Duration::from_secs(30));
+            assert!(!ended.stderr.contains("devrun failed at"), "{limit} {args:?}: {ended}");
+            if ended.code != Some(0) {
+                assert!(ended.stderr.contains("help: "), "{limit} {args:?}: {ended}");
+            }
+            if limit == 8 && args[0] == "run" {
+                ended.code(125).says("Too many open files").says("ulimit -n");
+            }
+        }
+    }
+    let _down = project.run(&["down"]);
+    project.nothing_left_within(PATIENCE);
+}
+
+#[test]
 fn a_refused_thread_is_a_limit_and_not_a_panic() {
     if !is_root() {
         return skipped("only root can become a user without other processes");
