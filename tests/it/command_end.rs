@@ -195,6 +195,32 @@ fn few_descriptors_are_a_limit_and_not_a_panic() {
     project.nothing_left_within(PATIENCE);
 }
 
+/// The directory of a copy that was killed before it had started anything, last changed an hour ago or just now.
+fn unstarted_copy(project: &Project, name: &str, is_old: bool) -> std::path::PathBuf {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let folder = project.root().join("tmp").join(name);
+    let state = folder.join("state");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).expect("our own directory");
+    std::fs::write(state.join(".ephemeral"), "").expect("our own file");
+    if is_old {
+        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        for directory in [&state, &folder] {
+            std::fs::File::open(directory).and_then(|file| file.set_modified(hour_ago)).expect("our own directory");
+        }
+    }
+    folder
+}
+
+#[test]
+fn directories_of_a_temporary_copy_that_started_nothing_are_removed_in_time() {
+    let project = Project::new().procfile(STACK);
+    let old = unstarted_copy(&project, "devrun-abcdef", true);
+    let fresh = unstarted_copy(&project, "devrun-ghijkl", false);
+    project.run(&["down"]).code(0);
+    assert!(!old.exists() && fresh.exists(), "one that is about to start keeps its directory");
+    project.nothing_left();
+}
+
 #[test]
 fn a_refused_thread_is_a_limit_and_not_a_panic() {
     if !is_root() {
