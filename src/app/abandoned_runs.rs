@@ -1,10 +1,12 @@
 //! Temporary copies (`run --ephemeral`, `run --with`, `up --ephemeral`) whose supervisor and keeper were both killed: what they left
-//! running is ended, and their directories are removed, by the next start or stop in the same project.
+//! running is ended, and their directories are removed, by the next start or stop in the same project. One that was killed before it had
+//! started anything leaves directories only.
 //!
 //! Such a copy has no name, so no command could mean it. Its data were to be thrown away in any case, so it is killed at once.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use devrun_keeper::identity_check;
 use devrun_keeper::journal::Journal;
@@ -19,10 +21,15 @@ use crate::app::load;
 /// Of the directory that such a copy has for itself alone; its state is in `state` below it.
 pub const PREFIX: &str = "devrun-";
 
+/// One that has started nothing is taken for abandoned after this time. Its directories are there before its lock is, and in between a
+/// person may be asked something.
+const UNSTARTED_AGE: Duration = Duration::from_secs(10 * 60);
+
 /// One of them. No other process ends it, or takes its place, while this exists.
 struct AbandonedRun {
     places: Paths,
-    journal: Journal,
+    /// `None`: it was killed before it could start anything.
+    journal: Option<Journal>,
     _lock: InstanceLock,
 }
 
@@ -32,16 +39,22 @@ impl AbandonedRun {
         if !runtime_dir::is_ephemeral(&places) {
             return None;
         }
+        // Asked before the lock, whose file is made where there is none.
+        let is_old = is_old(&places.state);
         // One that is about to start has its directories before it has the lock, but not a journal.
         let lock = InstanceLock::take_without_pid(&places.instance_lock()).ok()?;
-        let journal = project_journal::of_project(&places).ok().filter(|journal| journal.header.is_some())?;
+        let journal = project_journal::of_project(&places).ok()?;
+        if journal.header.is_none() {
+            return (is_old && journal.live.is_empty()).then_some(Self { places, journal: None, _lock: lock });
+        }
         let is_abandoned = identity_check::supervisor_and_keeper(&journal, &places).is_empty();
-        is_abandoned.then_some(Self { places, journal, _lock: lock })
+        is_abandoned.then_some(Self { places, journal: Some(journal), _lock: lock })
     }
 
     /// Kills what is left, and removes the directories where nothing is.
     fn end(self) -> SweepReport {
-        let report = sweep(&self.journal, &self.places, SweepMode::Emergency);
+        let report =
+            self.journal.as_ref().map_or_else(SweepReport::default, |journal| sweep(journal, &self.places, SweepMode::Emergency));
         if report.survivors.is_empty() {
             remove_directories(&self.places);
         }
@@ -64,6 +77,23 @@ fn own_directory(places: &Paths) -> Option<PathBuf> {
     (is_own && places.state.file_name() == Some(OsStr::new("state"))).then(|| parent.to_path_buf())
 }
 
+/// Whether nothing was put into a directory for long.
+fn is_old(directory: &Path) -> bool {
+    let modified = std::fs::symlink_metadata(directory).and_then(|meta| meta.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= UNSTARTED_AGE))
+}
+
+/// Copies of this user that were killed before they had a runtime directory that names them.
+fn unstarted() -> Vec<Paths> {
+    let environment = load::environment();
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
+    let own = named.map(|entry| entry.path()).filter(|folder| runtime_dir::is_private(folder) && is_old(folder));
+    let places = own.map(|folder| runtime_dir::places_of_ephemeral(&folder, &folder.join("state"), &environment));
+    // What has a journal has a runtime directory, which says whose it is.
+    places.filter(|places| places.journal().symlink_metadata().is_err()).collect()
+}
+
 /// Ends those of this project, and those without a project (`run --with`). Blocks; without any it reads one small file for each stack
 /// of this user. `note` gets a line for each process that was ended; returns whether there was one.
 ///
@@ -71,10 +101,11 @@ fn own_directory(places: &Paths) -> Option<PathBuf> {
 /// `Survivors` when something cannot be ended.
 pub fn end_all(root: &Path, note: impl Fn(String)) -> Result<bool, Failure> {
     let of_project = |places: &Paths| places.root == root || places.state.parent() == Some(&places.root);
-    let found = runtime_dir::stacks(&load::environment());
+    let mut found: Vec<Paths> = runtime_dir::stacks(&load::environment()).into_iter().filter(of_project).collect();
+    found.extend(unstarted());
     let mut first = None;
     let mut has_ended_some = false;
-    for run in found.into_iter().filter(of_project).filter_map(AbandonedRun::take) {
+    for run in found.into_iter().filter_map(AbandonedRun::take) {
         let (state, report) = (run.places.state.clone(), run.end());
         if !report.killed.is_empty() {
             has_ended_some = true;

@@ -14,12 +14,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::ui::term::say;
+use devrun_keeper::adopted_children::AdoptedChildren;
 use devrun_keeper::{file_size_limit, parent_death};
 use devrun_model::exit;
 use devrun_model::keeper::RunAs;
 use devrun_model::os_text;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
 use devrun_runtime::{directory_answers, user};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::app::command_tree::{CommandEnd, CommandTree, GRACE, POLL};
@@ -78,6 +80,8 @@ pub async fn run(
     file_size_limit::restore_in_child(&mut command);
     // This function is polled by the thread that runs the whole program, which ends last.
     parent_death::signal_with_parent(&mut command, libc::SIGTERM);
+    let adopted = AdoptedChildren::ask();
+    let mut child_ended = child_ends()?;
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -87,7 +91,7 @@ pub async fn run(
     };
     // Looked at before the wait for it, so it cannot mean another process.
     let leader = i32::try_from(child.id()).unwrap_or(0);
-    let mut tree = CommandTree::new(leader);
+    let mut tree = CommandTree::new(leader, Some(adopted));
     let foreground = std::io::stdin().is_terminal();
     let waiting = tokio::task::spawn_blocking(move || child.wait());
     tokio::pin!(waiting);
@@ -104,16 +108,18 @@ pub async fn run(
                 interrupted.get_or_insert(code);
                 let number = code - 128;
                 if !(foreground && number == libc::SIGINT) {
-                    tree.look();
+                    tree.look(number);
                     end = Some(CommandEnd::after(end.as_ref(), number, Instant::now()));
                     tree.signal_leader(number);
                 }
             }
+            // A command that runs for days may detach many processes.
+            Some(()) = child_ended.recv() => tree.reap(),
             () = tokio::time::sleep(POLL), if end.is_some() => {
-                tree.look();
+                tree.look(end.as_ref().map_or(libc::SIGTERM, |end| end.signal));
                 if is_over(end.as_ref()) {
                     tree.signal_leader(libc::SIGKILL);
-                    tree.signal_others(libc::SIGKILL);
+                    tree.kill_others();
                 }
             }
         }
@@ -125,25 +131,29 @@ pub async fn run(
     Ok(Ended { code, refused: false, interrupted })
 }
 
+fn child_ends() -> Result<Signal, Failure> {
+    signal(SignalKind::child())
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
+}
+
 fn is_over(end: Option<&CommandEnd>) -> bool {
     end.and_then(|end| end.deadline).is_some_and(|deadline| Instant::now() >= deadline)
 }
 
-/// Ends what a command has left running that was asked to end.
+/// Ends what a command has left running that was asked to end, and what that starts while it ends.
 async fn end_others(tree: &mut CommandTree, end: &CommandEnd, signals: &mut Signals) {
-    if !tree.has_others() {
-        return;
-    }
     // What a shell starts in the background ignores INT.
-    tree.signal_others(if end.signal == libc::SIGINT { libc::SIGTERM } else { end.signal });
+    let signal = if end.signal == libc::SIGINT { libc::SIGTERM } else { end.signal };
     let mut deadline = end.deadline.unwrap_or_else(|| Instant::now() + GRACE);
-    while tree.has_others() {
-        if Instant::now() >= deadline {
-            tree.signal_others(libc::SIGKILL);
-        }
+    while tree.has_others(end.signal) {
         if Instant::now() >= deadline + KILL_LASTS {
             say("some of what the command has started could not be ended");
             return;
+        }
+        if Instant::now() >= deadline {
+            tree.kill_others();
+        } else {
+            tree.signal_others(signal);
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}

@@ -1,33 +1,44 @@
 //! What a command in the foreground has started: looked up when the command is to end, since a shell that dies of a signal leaves its
-//! own children running.
+//! own children running. What has lost its parent becomes a child of ours where the system allows it (`adopted_children`), so that it
+//! is found although it was detached, or started by a process that has ended since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use devrun_keeper::{process_list, signal};
+use devrun_keeper::adopted_children::AdoptedChildren;
+use devrun_keeper::process_list::{self, Stat};
+use devrun_keeper::signal;
+use nix::unistd::getsid;
 use tokio::time::Instant;
 
 /// How long the command and what it has started may take after TERM or HUP; then they are killed.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How often the processes are looked at while they end.
 pub const POLL: Duration = Duration::from_millis(20);
+/// So many looks in a row must find nothing: what is started by a process that ends during one is found by the next.
+const QUIET_LOOKS: u32 = 3;
 
 /// A command's processes: the leader's number and start time, and those found below it.
 #[derive(Debug)]
 pub struct CommandTree {
     leader: (i32, u64),
     pidfd: Option<OwnedFd>,
+    /// `None`: what has lost its parent is not asked for.
+    adopted: Option<AdoptedChildren>,
     below: BTreeMap<i32, u64>,
+    /// Those that have got a signal.
+    signalled: BTreeSet<(i32, u64)>,
 }
 
 impl CommandTree {
-    /// For a command that was just started and not waited for yet.
+    /// For a command that was just started and not waited for yet. `adopted` is from before its start.
     #[must_use]
-    pub fn new(leader: i32) -> Self {
+    pub fn new(leader: i32, adopted: Option<AdoptedChildren>) -> Self {
         // A start time that no process has means none.
         let start = process_list::stat(leader).map_or(u64::MAX, |stat| stat.start);
-        Self { leader: (leader, start), pidfd: signal::open(leader), below: BTreeMap::new() }
+        let pidfd = signal::open(leader);
+        Self { leader: (leader, start), pidfd, adopted, below: BTreeMap::new(), signalled: BTreeSet::new() }
     }
 
     /// Sends a signal to the command itself. It may have ended by now, which its wait is about to tell.
@@ -38,8 +49,26 @@ impl CommandTree {
         }
     }
 
-    /// Adds what is below the leader, or below a process found earlier, now.
-    pub fn look(&mut self) {
+    /// Reaps what has lost its parent and ended, for as long as the command runs.
+    pub fn reap(&self) {
+        let _living = self.orphans();
+    }
+
+    fn orphans(&self) -> Vec<Stat> {
+        let is_known = |pid, start| self.below.get(&pid) == Some(&start);
+        self.adopted.as_ref().map(|adopted| adopted.find(self.leader, is_known)).unwrap_or_default()
+    }
+
+    /// Adds what is below the leader, or below a process found earlier, now, and what has lost its parent. `end`: the signal by which
+    /// the command is to end.
+    pub fn look(&mut self, end: i32) {
+        for child in self.orphans() {
+            // As when a terminal is closed: what has made a session of its own, such as a tmux server, is not concerned.
+            let is_detached = || getsid(None).is_ok_and(|own| own.as_raw() != child.session);
+            if end != libc::SIGHUP || !is_detached() {
+                self.below.insert(child.pid, child.start);
+            }
+        }
         let mut roots = vec![self.leader];
         roots.extend(self.below.iter().map(|(pid, start)| (*pid, *start)));
         for root in roots {
@@ -55,17 +84,28 @@ impl CommandTree {
         self.below.retain(|pid, start| lives((*pid, *start)));
     }
 
-    /// Whether something that was found below the leader is still alive.
-    pub fn has_others(&mut self) -> bool {
-        self.below.retain(|pid, start| lives((*pid, *start)));
-        !self.below.is_empty()
+    /// Whether something that the command has started is still alive, the leader apart. Looks for it.
+    pub fn has_others(&mut self, end: i32) -> bool {
+        (0..QUIET_LOOKS).any(|_| {
+            self.look(end);
+            !self.below.is_empty()
+        })
     }
 
-    /// Sends a signal to what was found below the leader.
-    pub fn signal_others(&self, number: i32) {
+    /// Sends a signal to what was found and has got none yet.
+    pub fn signal_others(&mut self, number: i32) {
         for (pid, start) in &self.below {
-            // It may have ended by now, which the next look shows.
-            let _sent = signal::send_checked(*pid, *start, number);
+            if self.signalled.insert((*pid, *start)) {
+                // It may have ended by now, which the next look shows.
+                let _sent = signal::send_checked(*pid, *start, number);
+            }
+        }
+    }
+
+    /// Kills what was found.
+    pub fn kill_others(&self) {
+        for (pid, start) in &self.below {
+            let _sent = signal::send_checked(*pid, *start, libc::SIGKILL);
         }
     }
 }
@@ -123,15 +163,15 @@ mod tests {
             .unwrap();
         let mut line = [0];
         std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut line).unwrap();
-        let mut tree = CommandTree::new(shell.id().cast_signed());
-        tree.look();
+        let mut tree = CommandTree::new(shell.id().cast_signed(), None);
+        tree.look(libc::SIGTERM);
         assert_eq!(tree.below.len(), 1);
         shell.kill().unwrap();
         shell.wait().unwrap();
-        assert!(tree.has_others());
-        tree.signal_others(libc::SIGKILL);
+        assert!(tree.has_others(libc::SIGTERM));
+        tree.signal_others(libc::SIGTERM);
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while tree.has_others() {
+        while tree.has_others(libc::SIGTERM) {
             assert!(std::time::Instant::now() < deadline, "{tree:?}");
             std::thread::yield_now();
         }

@@ -75,6 +75,28 @@ fn over<'a>(
     })
 }
 
+/// What is remembered, to be put back where a change is refused.
+#[derive(Debug)]
+pub struct SavedScale {
+    of_scale: Scales,
+    of_up: Scales,
+}
+
+/// What is remembered now.
+#[must_use]
+pub fn saved(places: &Paths) -> SavedScale {
+    SavedScale { of_scale: read(places), of_up: read_file(&file_of_up(places)) }
+}
+
+/// Puts back what was remembered.
+///
+/// # Errors
+/// As [`write()`].
+pub fn restore(places: &Paths, saved: &SavedScale) -> Result<(), Failure> {
+    write(places, &saved.of_scale)?;
+    write_file(&file_of_up(places), &saved.of_up)
+}
+
 /// Writes all of them.
 ///
 /// # Errors

@@ -47,6 +47,21 @@ pub(crate) fn ensure_threads() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Descriptors that a runtime takes before and after the socket pair for signals, for which tokio panics where there is none (1.54,
+/// `signal::unix::OsExtraData`): those of epoll, its copy, the waker, and a copy of one end.
+const DESCRIPTORS_BESIDE_PAIR: usize = 4;
+
+/// Makes sure that a runtime can have its descriptors.
+fn ensure_descriptors() -> Result<(), Failure> {
+    let open = || {
+        let pair = std::os::unix::net::UnixStream::pair()?;
+        let copies = (0..DESCRIPTORS_BESIDE_PAIR).map(|_| pair.0.try_clone()).collect::<Result<Vec<_>, _>>()?;
+        drop(copies);
+        Ok(())
+    };
+    open().map_err(no_runtime)
+}
+
 fn no_runtime(error: std::io::Error) -> Failure {
     Failure::new(devrun_model::FailureKind::Internal, format!("the event loop cannot be created: {error}"))
         .help(system_limits::help(&error))
@@ -71,6 +86,7 @@ pub(crate) fn can_only_exit() -> bool {
 /// `Internal` when none can be made.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     ensure_threads()?;
+    ensure_descriptors()?;
     RUNTIME.store(true, Ordering::Relaxed);
     IS_BEING_CREATED.store(true, Ordering::Relaxed);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -83,6 +99,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// # Errors
 /// `Internal` when none can be made.
 pub(crate) fn waiting_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    ensure_descriptors()?;
     RUNTIME.store(true, Ordering::Relaxed);
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)
 }

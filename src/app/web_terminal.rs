@@ -23,29 +23,37 @@ pub async fn attach(places: &Paths, name: &str, columns: u16, rows: u16) -> Resu
     client.attach(&id, columns, rows).await?;
     let (to_page, output) = mpsc::channel(WAITING);
     let (input, mut typed) = mpsc::channel(WAITING);
-    tokio::spawn(async move {
+    let (mut requests, mut replies) = client.split();
+    // Each waits for the supervisor without the other: where a service answers all that is typed, both directions fill up.
+    let shown = async move {
         loop {
-            let sent = tokio::select! {
-                reply = client.next() => match reply {
-                    Ok(Some(ControlReply::Screen(bytes))) => {
-                        if to_page.send(bytes).await.is_err() {
-                            return;
-                        }
-                        Ok(())
+            match replies.next().await {
+                Ok(Some(ControlReply::Screen(bytes))) => {
+                    if to_page.send(bytes).await.is_err() {
+                        return;
                     }
-                    // The service has ended, or the supervisor.
-                    Ok(Some(ControlReply::ScreenEnded) | None) | Err(_) => return,
-                    Ok(Some(_)) => Ok(()),
-                },
-                typed = typed.recv() => match typed {
-                    Some(TerminalInput::Keys(bytes)) => client.keys(bytes).await,
-                    Some(TerminalInput::Resize { columns, rows }) => client.resize(columns, rows).await,
-                    None => return,
-                },
+                }
+                // The service has ended, or the supervisor.
+                Ok(Some(ControlReply::ScreenEnded) | None) | Err(_) => return,
+                Ok(Some(_)) => {}
+            }
+        }
+    };
+    let sent = async move {
+        while let Some(input) = typed.recv().await {
+            let sent = match input {
+                TerminalInput::Keys(bytes) => requests.keys(bytes).await,
+                TerminalInput::Resize { columns, rows } => requests.resize(columns, rows).await,
             };
             if sent.is_err() {
                 return;
             }
+        }
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shown => {}
+            () = sent => {}
         }
     });
     Ok(TerminalEnds { output, input })

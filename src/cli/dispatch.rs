@@ -7,9 +7,9 @@ use clap::Parser;
 
 use crate::app::trace_output;
 use crate::ui::term::{Term, say};
-use devrun_model::Failure;
 use devrun_model::exit;
 use devrun_model::mask::Masker;
+use devrun_model::{Failure, FailureKind};
 
 use super::args::{self, Cli, Verb};
 use super::completions;
@@ -41,6 +41,15 @@ use crate::ui::{exit_line, output};
 /// Runs one invocation and returns its exit code.
 #[must_use]
 pub fn main(words: Vec<OsString>) -> i32 {
+    let code = run(words);
+    output::finish();
+    match output::loss() {
+        Some(error) => report_loss(error, code),
+        None => code,
+    }
+}
+
+fn run(words: Vec<OsString>) -> i32 {
     quiet_panics();
     devrun_keeper::file_size_limit::raise();
     if words.len() <= 1 {
@@ -56,8 +65,8 @@ pub fn main(words: Vec<OsString>) -> i32 {
             if error.use_stderr() {
                 return usage(&words, &error);
             }
-            // Help and version; a reader that is gone is no failure.
-            let _gone = error.print();
+            // Help and version.
+            output::note(error.print());
             return exit::DONE;
         }
     };
@@ -65,13 +74,26 @@ pub fn main(words: Vec<OsString>) -> i32 {
     let ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
     let term = Term::decide(cli.globals.color.as_str(), cli.globals.progress.as_str(), ci, env("NO_COLOR"));
     // The hook has said what failed; what guards had to undo is undone by now.
-    let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli, term))) {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli, term))) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => report_failure(&failure, term),
         Err(_panic) => exit::INTERNAL,
+    }
+}
+
+/// Output that was lost: whoever reads the file has half of it. The code of a command that has failed stays.
+fn report_loss(error: &std::io::Error, code: i32) -> i32 {
+    let reason = format!("cannot write to standard output: {error}");
+    if code != exit::DONE {
+        say(format!("warning: {reason}"));
+        return code;
+    }
+    let help = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "free some space, or write to another place",
+        std::io::ErrorKind::FileTooLarge => "raise the limit on file sizes: ulimit -f unlimited",
+        _ => "write to another place",
     };
-    output::finish();
-    code
+    report_failure(&Failure::new(FailureKind::Config, reason).help(help), Term::decide("auto", "auto", false, true))
 }
 
 fn dispatch(cli: Cli, term: Term) -> Result<i32, Failure> {

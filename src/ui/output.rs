@@ -50,6 +50,37 @@ struct WriterState {
 
 static WRITER: OnceLock<StreamWriter> = OnceLock::new();
 
+/// Why some of what was written to standard output is lost, where its reader is not gone.
+static LOSS: OnceLock<io::Error> = OnceLock::new();
+
+fn note_loss(error: io::Error) {
+    if !is_reader_gone_error(&error) {
+        // The first one is the cause.
+        let _known = LOSS.set(error);
+    }
+}
+
+/// Whether an error says that no one wants more: the reader of a pipe has closed it, or the terminal is gone.
+fn is_reader_gone_error(error: &io::Error) -> bool {
+    use rustix::fs::FileType;
+    let is_terminal =
+        || rustix::fs::fstat(io::stdout()).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice);
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => true,
+        _ => error.raw_os_error() == Some(libc::EIO) && is_terminal(),
+    }
+}
+
+/// Writes what is still buffered. Returns why some of the standard output of this process could not be written; a reader that has
+/// gone is no reason.
+#[must_use]
+pub fn loss() -> Option<&'static io::Error> {
+    if let Err(error) = io::stdout().lock().flush() {
+        note_loss(error);
+    }
+    LOSS.get()
+}
+
 /// Lets a thread write to those of the streams that are pipes or sockets.
 ///
 /// # Errors
@@ -98,7 +129,12 @@ impl WriterState {
                 }
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(5)),
-                Err(_) => closed.store(true, Ordering::Relaxed),
+                Err(error) => {
+                    if stream == Stream::Out {
+                        note_loss(error.into());
+                    }
+                    closed.store(true, Ordering::Relaxed);
+                }
             }
         }
         self.release(bytes.len());
@@ -117,7 +153,7 @@ impl WriterState {
 pub fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     let Some(writer) = WRITER.get().filter(|writer| writer.state.detached[stream as usize].load(Ordering::Relaxed)) else {
         return match stream {
-            Stream::Out => io::stdout().lock().write_all(bytes),
+            Stream::Out => noted(io::stdout().lock().write_all(bytes)),
             Stream::Err => io::stderr().lock().write_all(bytes),
         };
     };
@@ -130,6 +166,19 @@ pub fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
         writer.queue.send((stream, bytes.to_vec())).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
     }
     Ok(())
+}
+
+/// Notes the result of a write to standard output that another library has done.
+pub fn note(written: io::Result<()>) {
+    let _noted = noted(written);
+}
+
+/// The result, after an error was noted: its caller ends as if its reader were gone.
+fn noted(written: io::Result<()>) -> io::Result<()> {
+    written.map_err(|error| {
+        note_loss(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error));
+        error
+    })
 }
 
 /// Whether standard output has lost its readers: all readers of the pipe have closed it, or the terminal is gone. For what
@@ -183,6 +232,6 @@ impl Write for Stdout {
         if WRITER.get().is_some_and(|writer| writer.state.detached[Stream::Out as usize].load(Ordering::Relaxed)) {
             return Ok(());
         }
-        io::stdout().lock().flush()
+        noted(io::stdout().lock().flush())
     }
 }

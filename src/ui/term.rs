@@ -83,7 +83,7 @@ pub fn say(line: impl Display) {
 /// A line of data on stdout: as it is, unless a terminal would obey it.
 ///
 /// # Errors
-/// When the reader is gone; the caller ends quietly then.
+/// When the reader is gone, or the output cannot be written; the caller ends quietly then, and the end of the process reports the latter.
 pub fn data(line: impl Display) -> std::io::Result<()> {
     let mut text = line.to_string();
     if std::io::stdout().is_terminal() {

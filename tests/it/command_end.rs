@@ -49,6 +49,65 @@ fn term_ends_what_the_shell_of_a_command_waits_for() {
     project.nothing_left();
 }
 
+/// Leaders that start, or have a child start, a program when TERM comes, and one that has detached it long before.
+const LATE_OR_DETACHED: [&str; 3] = [
+    "trap '{svc:bg} & exit 3' TERM; echo begun; while :; do sleep 0.05; done",
+    "sh -c 'trap \"{svc:bg} & exit 0\" TERM; echo begun; while :; do sleep 0.05; done' & wait",
+    "(setsid {svc:bg} >/dev/null 2>&1 &); echo begun; while :; do sleep 0.05; done",
+];
+
+#[test]
+fn term_ends_what_a_command_starts_late_or_has_detached() {
+    if !devrun_keeper::INHERITS_ORPHANS {
+        return skipped("orphans go to init here");
+    }
+    let project = Project::new().procfile(STACK);
+    for script in LATE_OR_DETACHED {
+        // In a file, as what names the program in its arguments counts as one.
+        project.write("command.sh", &project.fill(script));
+        for args in [&["run", "--", "sh", "command.sh"][..], &["exec", "a", "--", "sh", "command.sh"]] {
+            let mut running = project.start(args);
+            running.wait_for("begun");
+            if script.contains("setsid") {
+                eventually("what was detached", PATIENCE, || (project.alive("bg").len() == 1).then_some(()));
+            }
+            running.signal(Signal::SIGTERM);
+            let ended = running.outcome();
+            assert_eq!(project.alive("bg"), [], "{script} {ended}");
+        }
+    }
+    project.nothing_left();
+}
+
+#[test]
+fn a_closed_terminal_does_not_end_what_has_a_session_of_its_own() {
+    let project = Project::new().procfile(STACK);
+    project.write("command.sh", &project.fill(LATE_OR_DETACHED[2]));
+    let mut running = project.start(&["exec", "a", "--", "sh", "command.sh"]);
+    running.wait_for("begun");
+    let detached = eventually("what was detached", PATIENCE, || project.alive("bg").pop());
+    running.signal(Signal::SIGHUP);
+    running.outcome().code(129);
+    assert_eq!(project.alive("bg").len(), 1);
+    signal(detached.pid, Signal::SIGKILL);
+    project.nothing_left_within(PATIENCE);
+}
+
+#[test]
+fn what_a_running_command_has_detached_is_reaped() {
+    if !devrun_keeper::INHERITS_ORPHANS {
+        return skipped("orphans go to init here");
+    }
+    let project = Project::new().procfile(STACK);
+    let mut running = project.start(&["exec", "a", "--", "sh", "-c", "(sleep 0.1 &); (true &); echo begun; exec sleep 1000"]);
+    running.wait_for("begun");
+    let own = running.pid();
+    eventually("one child, the command", PATIENCE, || (devrun_keeper::process_list::children(own).len() == 1).then_some(()));
+    running.signal(Signal::SIGTERM);
+    running.outcome().code(143);
+    project.nothing_left();
+}
+
 #[test]
 fn a_second_term_kills_a_command_that_ignores_it_and_what_it_started() {
     let project = Project::new().procfile(STACK);
@@ -111,6 +170,55 @@ fn what_an_abandoned_temporary_copy_left_is_ended_by_the_next_command() {
         assert!(kept.is_empty(), "{next:?} left {kept:?}");
         assert!(!project.run(&["ls"]).code(0).stdout.contains(" dead "));
     }
+}
+
+#[test]
+fn few_descriptors_are_a_limit_and_not_a_panic() {
+    let project = Project::new().procfile(STACK);
+    for limit in 6..=12 {
+        for args in [&["check"][..], &["ps"], &["run", "--", "true"], &["up", "-d"]] {
+            let running = project.start_prepared(args, |command| {
+                // SAFETY: between fork and exec, one system call without memory of ours.
+                unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?)) };
+            });
+            let ended = running.outcome_within(Duration::from_secs(30));
+            assert!(!ended.stderr.contains("devrun failed at"), "{limit} {args:?}: {ended}");
+            if ended.code != Some(0) {
+                assert!(ended.stderr.contains("help: "), "{limit} {args:?}: {ended}");
+            }
+            if limit == 8 && args[0] == "run" {
+                ended.code(125).says("Too many open files").says("ulimit -n");
+            }
+        }
+    }
+    let _down = project.run(&["down"]);
+    project.nothing_left_within(PATIENCE);
+}
+
+/// The directory of a copy that was killed before it had started anything, last changed an hour ago or just now.
+fn unstarted_copy(project: &Project, name: &str, is_old: bool) -> std::path::PathBuf {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let folder = project.root().join("tmp").join(name);
+    let state = folder.join("state");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).expect("our own directory");
+    std::fs::write(state.join(".ephemeral"), "").expect("our own file");
+    if is_old {
+        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        for directory in [&state, &folder] {
+            std::fs::File::open(directory).and_then(|file| file.set_modified(hour_ago)).expect("our own directory");
+        }
+    }
+    folder
+}
+
+#[test]
+fn directories_of_a_temporary_copy_that_started_nothing_are_removed_in_time() {
+    let project = Project::new().procfile(STACK);
+    let old = unstarted_copy(&project, "devrun-abcdef", true);
+    let fresh = unstarted_copy(&project, "devrun-ghijkl", false);
+    project.run(&["down"]).code(0);
+    assert!(!old.exists() && fresh.exists(), "one that is about to start keeps its directory");
+    project.nothing_left();
 }
 
 #[test]

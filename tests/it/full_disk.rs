@@ -49,6 +49,20 @@ impl Drop for Ballast {
     }
 }
 
+/// Output that is lost is an error, and one that is not wanted any more is none.
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    for words in ["config", "schema", "ps", "ls", "env a", "man", "completions bash", "graph", "ps --json", "--help", "version"] {
+        let lost = project.run_in_shell(&format!("exec \"$0\" {words} >/dev/full")).code(2);
+        assert!(lost.stderr.contains("error: cannot write to standard output: No space left on device"), "{words}: {lost}");
+        assert!(lost.stderr.contains("help: free some space"), "{words}: {lost}");
+        project.run_in_shell(&format!("\"$0\" {words} | true")).code(0).says_not("cannot write");
+    }
+    // The code of the failure stays.
+    project.run_in_shell("exec \"$0\" ps --check >/dev/full").code(6).says("cannot write to standard output");
+}
+
 fn fill(volume: &Path, byte: u8) {
     fs::create_dir_all(volume).expect("our own folder");
     for index in 0..FILES {

@@ -174,6 +174,8 @@ fn requests_reach_the_service_of_the_longest_path() {
         ("/%61pi/x", "api.1 /%61pi/x "),
         ("/ws/x", "web.1 /ws/x "),
         ("/v1/items", "api.1 /items "),
+        ("/%76%31/items?q=%41", "api.1 /items?q=%41 "),
+        ("//v1/items", "api.1 /items "),
         ("/health", "OK"),
         ("/old/a/b?c", "location: /api/a/b?c"),
         ("/site", "location: /site/"),

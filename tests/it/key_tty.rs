@@ -86,6 +86,34 @@ fn keys_that_are_not_read_hold_up_no_stop() {
     project.nothing_left();
 }
 
+/// More than the buffers of the connection take in either direction, for a service that answers all of it.
+#[test]
+fn much_input_that_is_echoed_does_not_block_the_connection() {
+    let project = Project::new().procfile("[services.echo]\nrun = \"cat\"\ntty = true\n");
+    project.run(&["up", "-d"]).code(0);
+    let attached = project.start_in_shell("yes | head -c 1000000 | $0 attach echo >/dev/null");
+    eventually("the end of the input", PATIENCE, || attached.stderr().contains("end of input").then_some(()));
+    project.run(&["stop", "echo"]).code(0);
+    attached.outcome().code(0).says("echo has ended");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// What a viewer does not read is not kept for it for ever, and it is not told that the service or the supervisor has ended.
+#[test]
+fn a_viewer_that_does_not_read_is_told_that_it_was_too_slow() {
+    let project = Project::new().procfile("[services.flood]\nrun = \"yes a line of output\"\ntty = true\n");
+    project.run(&["up", "-d"]).code(0);
+    let viewer = project.start(&["attach", "flood"]);
+    eventually("its output", PATIENCE, || viewer.stdout().contains("a line").then_some(()));
+    signal(viewer.pid(), Signal::SIGSTOP);
+    crate::waits::let_time_pass("the supervisor gives up on a viewer after 5 s", std::time::Duration::from_secs(7));
+    signal(viewer.pid(), Signal::SIGCONT);
+    viewer.outcome().code(6).says("the output of flood was not read in time").says_not("has ended");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
 #[test]
 fn the_terminal_is_given_back_on_every_way_out() {
     let project = console();

@@ -281,6 +281,28 @@ fn what_cannot_be_scaled_is_refused() {
     project.nothing_left();
 }
 
+#[test]
+fn a_scale_that_is_refused_while_the_stack_stops_is_not_remembered() {
+    let project = Project::new().procfile(
+        r#"
+        [services.slow]
+        run = "{svc:slow} --ignore-term"
+        stop = { grace = "3s" }
+        port = "auto"
+        ready = false
+        "#,
+    );
+    project.run(&["up", "-d"]).code(0);
+    let down = project.start(&["down"]);
+    project.wait_state("slow", "stopping");
+    assert_ne!(project.run(&["scale", "slow=2"]).code, Some(0));
+    down.outcome().code(0);
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(project.ps()["services"].as_array().map(Vec::len), Some(1));
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
 /// Shows: service.update, update.parallel, update.pause.
 #[test]
 fn an_update_takes_so_many_copies_at_a_time_and_pauses() {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::body::{BodyLimits, RequestBody, ResponseBody, empty};
 use super::own_response::Problem;
 use super::proxy_headers::{self, Sender};
+use super::request_path;
 use super::tunnel;
 use super::upstream_client::UpstreamClient;
 use super::upstreams::{Choice, Lease, Unavailable, Upstreams};
@@ -254,8 +255,18 @@ fn is_grpc(headers: &HeaderMap, version: Version) -> bool {
 
 fn path_of(uri: &Uri, strip: Option<&str>) -> Result<PathAndQuery, Problem> {
     let whole = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let Some(rest) = strip.and_then(|strip| whole.as_str().strip_prefix(strip)) else { return Ok(whole) };
-    let text = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let Some(strip) = strip else { return Ok(whole) };
+    let rest = match whole.as_str().strip_prefix(strip) {
+        Some(rest) => rest.to_owned(),
+        // The route was chosen by the normalized path, where `/%76%31/x` and `//v1/x` are `/v1/x`. As with the `proxy_pass` of nginx the
+        // service then gets the rest of that one.
+        None => {
+            let normalized = request_path::normalize(whole.path()).unwrap_or_else(|_| whole.path().into());
+            let Some(rest) = normalized.strip_prefix(strip) else { return Ok(whole) };
+            whole.query().map_or_else(|| rest.to_owned(), |query| format!("{rest}?{query}"))
+        }
+    };
+    let text = if rest.starts_with('/') { rest } else { format!("/{rest}") };
     text.parse().map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "invalid path after the prefix"))
 }
 
@@ -291,6 +302,10 @@ mod tests {
             ("/api?q", Some("/api"), "/?q"),
             ("/api//evil", Some("/api"), "//evil"),
             ("/other", Some("/api"), "/other"),
+            ("/%61p%69/x%20y?q=%61", Some("/api"), "/x%20y?q=%61"),
+            ("//api/x", Some("/api"), "/x"),
+            ("/%61pi", Some("/api"), "/"),
+            ("/api%2fx", Some("/api/"), "/api%2fx"),
         ] {
             assert_eq!(path_of(&uri.parse().unwrap(), strip).unwrap().as_str(), sent, "{uri} {strip:?}");
         }

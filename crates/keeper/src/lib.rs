@@ -16,12 +16,14 @@
 //! - `fork` (the parent), `child` (the child), `process_trees`, `wire`: shared with the keeper
 //! - `identity`, `process_list`, `ownership`, `signal`, `cgroup`: what a process is, whose it is, how it is reached
 //! - `identity_check`: whether a process is the one that a journal names; `caller`: whether this one is in a service
+//! - `adopted_children`: what a command in the foreground has left behind
 //! - `heap`: the freed memory that both give back after a start
 //! - `tree_shutdown`: a shutdown carried out on process trees; `leftover_sweep`, `kill_sweep`: the end of what an earlier run left
 //!
 //! What a system does in its own way lies below all of that: `process_list_linux` and `process_list_macos`, by the system, and the
 //! drivers, `linux` or `portable`. The feature `portable` selects the latter on Linux as well, so that the tests can run on them.
 
+pub mod adopted_children;
 mod blocked_signals;
 mod c_strings;
 pub mod caller;

@@ -24,6 +24,7 @@ pub mod read;
 pub mod rotating_log_file;
 pub mod scroll;
 mod subscription;
+mod terminal_output;
 pub mod visible_text;
 
 pub use follower::LogFollower;
@@ -35,3 +36,4 @@ pub use pump_thread::LineObserver;
 pub use read::LogQuery;
 pub use rotating_log_file::LogLoss;
 pub use subscription::{LogItem, LogSubscription};
+pub use terminal_output::TerminalOutput;

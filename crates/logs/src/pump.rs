@@ -17,9 +17,7 @@ use super::log_stream::LogStream;
 use super::loss::LossReport;
 use super::pump_thread::{LineObserver, PumpCommand, run_pump};
 use super::subscription::{LogSubscription, subscription};
-
-/// Pieces that may wait for one attached terminal.
-const TERMINAL_QUEUE: usize = 1024;
+use super::terminal_output::{TerminalOutput, terminal_output};
 
 /// A handle; clones speak to the same pump. The thread ends when the last one is gone.
 #[derive(Debug, Clone)]
@@ -89,10 +87,10 @@ impl LogPump {
     /// The raw bytes of a service's terminal as they come, beginning with the line that has no end yet. Ends with the
     /// terminal, and for a viewer that does not keep up.
     #[must_use]
-    pub fn terminal_feed(&self, id: &ServiceId) -> mpsc::Receiver<Arc<[u8]>> {
-        let (sender, receiver) = mpsc::channel(TERMINAL_QUEUE);
-        self.command(PumpCommand::Screen { id: id.clone(), sender });
-        receiver
+    pub fn terminal_feed(&self, id: &ServiceId) -> TerminalOutput {
+        let (feed, output) = terminal_output();
+        self.command(PumpCommand::Screen { id: id.clone(), feed });
+        output
     }
     /// Follows the further files of a service (`log_files`), each into a log of its own; the last call counts.
     pub fn follow_files(&self, id: &ServiceId, spec: &LogSpec) {

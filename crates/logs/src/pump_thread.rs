@@ -21,15 +21,13 @@ use super::loss::{LossReport, UnopenedLog};
 use super::partial_line::{self, PartialLine};
 use super::rotating_log_file::{LogFile, LogLoss};
 use super::subscription::Subscriber;
+use super::terminal_output::TerminalFeed;
 
 /// What one read takes at most.
 const READ_BUFFER: usize = 256 * 1024;
 
 /// Sees each line of a service as it comes (`log` probes), one that has rested unfinished before its end too; `false` ends it.
 pub type LineObserver = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
-
-/// Where the raw bytes of a terminal go.
-pub(super) type TerminalFeed = mpsc::Sender<Arc<[u8]>>;
 
 /// What the handle asks of the thread.
 pub(super) enum PumpCommand {
@@ -40,7 +38,7 @@ pub(super) enum PumpCommand {
     Begin { id: ServiceId, spec: LogSpec },
     Drain { id: ServiceId, done: oneshot::Sender<Option<u32>> },
     DrainAll { done: oneshot::Sender<()> },
-    Screen { id: ServiceId, sender: TerminalFeed },
+    Screen { id: ServiceId, feed: TerminalFeed },
     Losses(mpsc::UnboundedSender<LossReport>),
     Files { id: ServiceId, spec: LogSpec },
 }
@@ -99,7 +97,7 @@ pub(super) async fn run_pump(folder: PathBuf, mut commands: mpsc::UnboundedRecei
         };
         let Some(command) = command else { return };
         match command {
-            PumpCommand::Screen { id, sender } => pump.add_terminal_feed(id, sender),
+            PumpCommand::Screen { id, feed } => pump.add_terminal_feed(id, feed),
             PumpCommand::Losses(sender) => drop(pump.losses.replace(Some(sender))),
             PumpCommand::Files { id, spec } => {
                 pump.set_tails(&id, &spec);
@@ -222,11 +220,11 @@ impl Pump {
         }
     }
 
-    fn add_terminal_feed(&self, id: ServiceId, sender: TerminalFeed) {
+    fn add_terminal_feed(&self, id: ServiceId, feed: TerminalFeed) {
         let Some(source) = self.sources_of(&id).into_iter().find(|source| !source.ended.get()) else { return };
         let text = source.partial_line.borrow().text();
-        if text.is_empty() || sender.try_send(Arc::from(text)).is_ok() {
-            self.terminal_feeds.borrow_mut().push((id, sender));
+        if text.is_empty() || feed.send(Arc::from(text)) {
+            self.terminal_feeds.borrow_mut().push((id, feed));
         }
     }
 
@@ -234,7 +232,7 @@ impl Pump {
         let mut terminal_feeds = self.terminal_feeds.borrow_mut();
         if terminal_feeds.iter().any(|(other, _)| other == id) {
             let bytes: Arc<[u8]> = Arc::from(bytes);
-            terminal_feeds.retain(|(other, sender)| other != id || sender.try_send(Arc::clone(&bytes)).is_ok());
+            terminal_feeds.retain(|(other, feed)| other != id || feed.send(Arc::clone(&bytes)));
         }
     }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::ownership::Trust;
+use devrun_keeper::regular_file;
 use devrun_model::hex::hex;
 use devrun_model::{Failure, FailureKind};
 
@@ -95,8 +96,8 @@ pub struct StoreEntry {
 impl StoreEntry {
     /// The entry in this folder, if it is a complete one.
     pub(super) fn read(folder: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(folder.join(MANIFEST)).ok()?;
-        let manifest: Manifest = serde_json::from_str(&text).ok()?;
+        let text = regular_file::read(&folder.join(MANIFEST)).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&text).ok()?;
         (manifest.format == 1).then(|| Self { folder: folder.to_owned(), manifest })
     }
 
@@ -120,9 +121,9 @@ impl StoreEntry {
         }
         owned("", &top)?;
         owned(MANIFEST, &look(MANIFEST)?)?;
-        let stamps: BTreeMap<String, FileStamp> = std::fs::read_to_string(self.folder.join(STAMPS))
+        let stamps: BTreeMap<String, FileStamp> = regular_file::read(&self.folder.join(STAMPS))
             .ok()
-            .and_then(|text| serde_json::from_str(&text).ok())
+            .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
         let mut as_it_was = stamps.contains_key(TOP);
         for (path, stamp) in stamps.iter().filter(|(path, _)| path.ends_with('/')) {
@@ -278,13 +279,9 @@ fn digest(names: &BTreeMap<String, Metadata>) -> String {
 
 /// Notes what everything looks like now. Written in place: a rename would change the entry's own directory.
 pub(super) fn write_stamps(folder: &Path, manifest: &Manifest) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o644)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(folder.join(STAMPS))?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let mut file = regular_file::check(options.open(folder.join(STAMPS)))?;
     let mut names = BTreeMap::new();
     walk(folder, "", &mut names)?;
     let mut stamps = BTreeMap::from([(TOP.to_owned(), FileStamp::of_directory(TOP, &std::fs::symlink_metadata(folder)?))]);

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use devrun_keeper::regular_file;
 use nix::unistd::User;
 
 use crate::ownership::Trust;
@@ -132,7 +133,7 @@ impl Store {
         let Ok(stages) = std::fs::read_dir(self.root.join(STAGES)) else { return };
         for stage in stages.filter_map(Result::ok).map(|entry| entry.path()) {
             let Some(lock_path) = lock_of(&stage) else { continue };
-            let lock = match File::open(&lock_path) {
+            let lock = match regular_file::open(&lock_path) {
                 Ok(lock) => Some(lock),
                 // The lock is made before the folder and removed after it: a folder without one has no maker.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -190,14 +191,17 @@ impl Store {
         let path = self.root.join(STAGES).join(format!("{name}.lock"));
         let mut waiting = Some(waiting);
         loop {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&path)
-                .map_err(|error| self.unusable(&error.to_string()))?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o644);
+            // The opening of a FIFO would wait for its reader.
+            options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+            let file = regular_file::check(options.open(&path)).map_err(|error| {
+                let failure = self.unusable(&format!("{}: {error}", path.display()));
+                if error.kind() == std::io::ErrorKind::InvalidInput {
+                    return failure.help(format!("remove {}", path.display()));
+                }
+                failure
+            })?;
             match file.try_lock() {
                 // The one before has removed it meanwhile, and another process may have made it again.
                 Ok(()) if !same_file(&file, &path) => continue,
@@ -468,6 +472,11 @@ mod tests {
         // Put back, it is the same file again.
         std::fs::write(&tool, "#!/bin/sh\n").unwrap();
         entry.verify().unwrap();
+        // Stamps that are no file only make the check slower; opening a FIFO would wait.
+        let stamps = entry.folder.join(".devrun-stamps.json");
+        std::fs::remove_file(&stamps).unwrap();
+        nix::unistd::mkfifo(&stamps, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+        entry.verify().unwrap();
         std::fs::remove_file(&tool).unwrap();
         assert_eq!(entry.verify().unwrap_err().kind, FailureKind::Integrity);
     }
@@ -489,6 +498,27 @@ mod tests {
         assert_eq!(left.len(), 2, "{left:?}");
         drop(alive);
         assert_eq!(std::fs::read_dir(&stages).unwrap().count(), 0);
+    }
+
+    /// The opening of a FIFO waits for its other side.
+    #[test]
+    fn a_fifo_among_the_stages_blocks_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path());
+        store.open().unwrap();
+        let fifo = |name: &str| {
+            let path = folder.path().join(STAGES).join(name);
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            path
+        };
+        fifo("old.lock");
+        store.clean();
+        let cancel = crate::subprocess::Cancel::default();
+        drop(store.turn("postgres", &cancel, || ()).unwrap());
+        let path = fifo("postgres.lock");
+        let failure = store.turn("postgres", &cancel, || ()).unwrap_err();
+        assert!(failure.reason.contains("postgres.lock: it is not a regular file"), "{failure:?}");
+        assert_eq!(failure.help.unwrap(), format!("remove {}", path.display()));
     }
 
     /// An install that is given up leaves nothing: neither an empty directory of the recipe nor a lock.

@@ -11,11 +11,13 @@ use std::os::fd::AsFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 
+use crate::ui::output;
 use crate::ui::term::say;
 use devrun_keeper::terminal::{self, RawMode, TerminalSize};
 use devrun_model::exit;
-use devrun_model::{Failure, FailureKind, ServiceId};
-use devrun_runtime::control::{ControlClient, ControlReply};
+use devrun_model::feed::Status;
+use devrun_model::{Failure, FailureKind, Paths, ServiceId, State};
+use devrun_runtime::control::{ControlReceiver, ControlReply, ControlSender};
 
 use crate::app::load;
 use crate::app::session::Signals;
@@ -63,6 +65,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
         };
         let size = terminal::size(std::io::stdout()).unwrap_or(USUAL);
         client.attach(&id, size.columns, size.rows).await?;
+        let (mut requests, mut replies) = client.split();
         let left = {
             let stdin = std::io::stdin();
             let interactive = stdin.is_terminal();
@@ -75,7 +78,8 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
             let mut screen = Screen::default();
             loop {
                 let raw = if interactive { RawMode::enter(stdin.as_fd()).ok() } else { None };
-                let left = sit(&mut client, &mut taken, &mut keys, interactive, &mut screen, &id).await;
+                let input = SentInput { requests: &mut requests, keys: &mut keys, interactive, id: &id };
+                let left = sit(input, &mut replies, &mut taken, &mut screen).await;
                 screen.tidy();
                 drop(raw);
                 match left? {
@@ -93,7 +97,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
                 say(format!("\ndetached from {id}; it keeps running"));
                 exit::DONE
             }
-            Left::Gone => return Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+            Left::Gone => return Err(connection_lost(&project.places, &id).await),
             Left::Suspended => exit::DONE,
             Left::Signal(code) => code,
         })
@@ -117,55 +121,96 @@ impl Taken {
     }
 }
 
+/// Why there is no connection any more: the supervisor has ended, or has closed the connection of a client that did not read.
+async fn connection_lost(places: &Paths, id: &ServiceId) -> Failure {
+    let status = match crate::app::connect::supervisor(places).await {
+        Ok(Some(mut client)) => client.status().await.ok().flatten(),
+        _ => None,
+    };
+    let runs = |status: Status| status.snapshot.services.iter().any(|one| one.name == id.as_str() && one.state == State::Running);
+    if status.is_some_and(runs) {
+        let reason = format!("the supervisor closed the connection: the output of {id} was not read in time");
+        return Failure::new(FailureKind::Elsewhere, reason)
+            .help(format!("devrun attach {id}; devrun logs -f {id} shows its output"));
+    }
+    Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")
+}
+
 async fn sit(
-    client: &mut ControlClient,
+    mut input: SentInput<'_>,
+    replies: &mut ControlReceiver,
     taken: &mut Taken,
-    keys: &mut Receiver<Vec<u8>>,
-    interactive: bool,
     screen: &mut Screen,
-    id: &ServiceId,
 ) -> Result<Left, Failure> {
     let Taken { signals: ending, resized, suspended } = taken;
-    let mut has_input = true;
+    // Each waits for the supervisor without the other: where a service answers all that is typed, both directions fill up.
+    let sent = input.send(resized);
+    let shown = show(replies, screen);
+    tokio::pin!(sent, shown);
     loop {
         tokio::select! {
-            reply = client.next() => match reply? {
-                None => return Ok(Left::Gone),
-                Some(ControlReply::ScreenEnded) => return Ok(Left::Ended),
-                Some(ControlReply::Screen(bytes)) => {
-                    if screen.show(&bytes).is_err() {
-                        return Ok(Left::Detached);
-                    }
-                }
-                Some(_) => {}
-            },
-            typed = keys.recv(), if has_input => {
-                let Some(mut bytes) = typed else {
-                    // A terminal that was closed.
-                    if interactive {
-                        return Ok(Left::Detached);
-                    }
-                    has_input = false;
-                    say(format!("end of input: showing the output of {id} until it ends (Ctrl-C detaches)"));
-                    continue;
-                };
-                let leave = if interactive { bytes.iter().position(|byte| *byte == LEAVE) } else { None };
-                bytes.truncate(leave.unwrap_or(bytes.len()));
-                if !bytes.is_empty() {
-                    client.keys(bytes).await?;
-                }
-                if leave.is_some() {
-                    return Ok(Left::Detached);
-                }
-            }
-            Some(()) = resized.recv() => {
-                if let Some(size) = terminal::size(std::io::stdout()) {
-                    client.resize(size.columns, size.rows).await?;
-                }
-            }
+            left = &mut sent => return left,
+            left = &mut shown => return left,
             // Not by Ctrl-Z, which is a key of the service's.
             Some(()) = suspended.recv() => if signals::can_be_resumed() { return Ok(Left::Suspended) },
             code = ending.next() => return Ok(Left::Signal(code)),
+        }
+    }
+}
+
+async fn show(replies: &mut ControlReceiver, screen: &mut Screen) -> Result<Left, Failure> {
+    loop {
+        match replies.next().await? {
+            None => return Ok(Left::Gone),
+            Some(ControlReply::ScreenEnded) => return Ok(Left::Ended),
+            Some(ControlReply::Screen(bytes)) => {
+                if screen.show(&bytes).is_err() {
+                    return Ok(Left::Detached);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// What goes to the service: keys, and the size of our terminal.
+struct SentInput<'a> {
+    requests: &'a mut ControlSender,
+    keys: &'a mut Receiver<Vec<u8>>,
+    interactive: bool,
+    id: &'a ServiceId,
+}
+
+impl SentInput<'_> {
+    async fn send(&mut self, resized: &mut Signal) -> Result<Left, Failure> {
+        let mut has_input = true;
+        loop {
+            tokio::select! {
+                typed = self.keys.recv(), if has_input => {
+                    let Some(mut bytes) = typed else {
+                        // A terminal that was closed.
+                        if self.interactive {
+                            return Ok(Left::Detached);
+                        }
+                        has_input = false;
+                        say(format!("end of input: showing the output of {} until it ends (Ctrl-C detaches)", self.id));
+                        continue;
+                    };
+                    let leave = if self.interactive { bytes.iter().position(|byte| *byte == LEAVE) } else { None };
+                    bytes.truncate(leave.unwrap_or(bytes.len()));
+                    if !bytes.is_empty() {
+                        self.requests.keys(bytes).await?;
+                    }
+                    if leave.is_some() {
+                        return Ok(Left::Detached);
+                    }
+                }
+                Some(()) = resized.recv() => {
+                    if let Some(size) = terminal::size(std::io::stdout()) {
+                        self.requests.resize(size.columns, size.rows).await?;
+                    }
+                }
+            }
         }
     }
 }
@@ -201,7 +246,7 @@ impl Screen {
             _ => {}
         }
         self.modes |= has(b"\x1b[?").is_some();
-        let mut out = std::io::stdout().lock();
+        let mut out = output::Stdout;
         out.write_all(bytes)?;
         out.flush()
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use devrun_model::{Command, Failure, FailureKind, ServiceName};
+use devrun_model::{Command, Failure, FailureKind, Paths, ServiceName, exit};
 
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::remembered_scale;
@@ -39,7 +39,7 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
     }
     let scale: BTreeMap<String, u32> = wanted.iter().filter_map(|(name, count)| Some((name.clone(), (*count)?))).collect();
     let forgotten: Vec<&String> = wanted.iter().filter(|(_, count)| count.is_none()).map(|(name, _)| name).collect();
-    let before = remembered_scale::read(&project.places);
+    let before = remembered_scale::saved(&project.places);
     remembered_scale::forget(&project.places, &forgotten)?;
     // As what it is for is named alone, what belongs to inactive profiles stays out.
     let look = Wanted { purpose: Purpose::Start, scale: scale.clone(), warn: true, ..Wanted::look() };
@@ -52,7 +52,7 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
         Ok(changed) => changed,
         Err(failure) => {
             // Nothing was changed, so nothing is forgotten.
-            remembered_scale::write(&project.places, &before)?;
+            remembered_scale::restore(&project.places, &before)?;
             return Err(failure);
         }
     };
@@ -61,11 +61,29 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
         count => format!("{name} has {count} copies"),
     };
     let already = services.iter().map(copies).collect::<Vec<_>>().join(", ");
+    let copies_wanted: Vec<(ServiceName, usize)> =
+        services.iter().map(|name| (name.clone(), plan.ids_of(name).count())).collect();
     crate::app::runtime::waiting_runtime()?.block_on(async {
-        let (session, status) = session(&project).await?;
-        let done = |times: &StartTimes| Some(summary::changes(times, &already));
-        settle_with(session, &status, Command::Scale { plan, services }, term, done).await
+        let asked = async {
+            let (session, status) = session(&project).await?;
+            let done = |times: &StartTimes| Some(summary::changes(times, &already));
+            settle_with(session, &status, Command::Scale { plan, services }, term, done).await
+        };
+        let result = asked.await;
+        if !matches!(result, Ok(exit::DONE)) && !is_in_force(&project.places, &copies_wanted).await {
+            // Refused, as while the stack is being stopped.
+            remembered_scale::restore(&project.places, &before)?;
+        }
+        result
     })
+}
+
+/// Whether the supervisor has these copies, whatever became of them: a copy that fails to start is one of them.
+async fn is_in_force(places: &Paths, wanted: &[(ServiceName, usize)]) -> bool {
+    let Ok(Some(mut client)) = crate::app::connect::supervisor(places).await else { return false };
+    let Ok(Some(status)) = client.status().await else { return false };
+    let copies = |name: &ServiceName| status.snapshot.services.iter().filter(|one| one.service == name.as_str()).count();
+    wanted.iter().all(|(name, count)| copies(name) == *count)
 }
 
 fn service(plan: &devrun_model::Plan, name: &str) -> Result<ServiceName, Failure> {

@@ -114,7 +114,7 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         json: args.json,
     };
     let mut view = LogView::new(style, &ids);
-    let mut out = std::io::BufWriter::with_capacity(256 * 1024, std::io::stdout());
+    let mut out = std::io::BufWriter::with_capacity(256 * 1024, output::Stdout);
     let mut show = |line: &LogLine, out: &mut dyn Write| -> std::io::Result<()> {
         if grep.as_ref().is_none_or(|grep| visible_text::matches(grep, &line.bytes)) { view.line(line, out) } else { Ok(()) }
     };

@@ -27,8 +27,28 @@ const KEEPER: &str = "devrun-keeper";
 /// # Errors
 /// What the system says.
 pub(crate) fn inherit_orphans() -> io::Result<()> {
+    set_subreaper(1)
+}
+
+/// From here on what a descendant leaves behind goes to the next ancestor that has asked for it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn leave_orphans() -> io::Result<()> {
+    set_subreaper(0)
+}
+
+/// Whether this process has asked for what its descendants leave behind.
+#[must_use]
+pub(crate) fn is_inheriting_orphans() -> bool {
+    let mut is_set: libc::c_int = 0;
+    // SAFETY: prctl with the address of an integer of ours, which outlives the call.
+    unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is_set, 0, 0, 0) == 0 && is_set != 0 }
+}
+
+fn set_subreaper(is_on: libc::c_ulong) -> io::Result<()> {
     // SAFETY: prctl with integer arguments.
-    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, is_on, 0, 0, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

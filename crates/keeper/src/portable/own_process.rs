@@ -27,6 +27,20 @@ pub(crate) fn inherit_orphans() -> io::Result<()> {
     Ok(())
 }
 
+/// There is no such request.
+///
+/// # Errors
+/// None.
+pub(crate) fn leave_orphans() -> io::Result<()> {
+    Ok(())
+}
+
+/// Orphans go to init.
+#[must_use]
+pub(crate) fn is_inheriting_orphans() -> bool {
+    false
+}
+
 /// A process keeps the name of its program.
 pub(crate) fn name_keeper() {}
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
@@ -12,13 +13,24 @@ use devrun_model::{Command, Failure, FailureKind, Paths, PlannedChanges, Restart
 
 use super::protocol::{ControlReply, ControlRequest, Hello, MAX_LINE, VERSION};
 
+type Wire = Framed<UnixStream, LinesCodec>;
+
 /// A connection to a supervisor.
 #[derive(Debug)]
 pub struct ControlClient {
-    wire: Framed<UnixStream, LinesCodec>,
+    requests: ControlSender,
+    replies: ControlReceiver,
     /// Who answered.
     pub hello: Hello,
 }
+
+/// The half of a connection that asks.
+#[derive(Debug)]
+pub struct ControlSender(SplitSink<Wire, String>);
+
+/// The half of a connection that is answered.
+#[derive(Debug)]
+pub struct ControlReceiver(SplitStream<Wire>);
 
 /// How long a supervisor may take to say hello; one that is stopped (SIGSTOP) accepts in the kernel and says nothing.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -74,23 +86,18 @@ impl ControlClient {
             )
             .help("devrun down --emergency ends it; then `devrun up`"));
         }
-        Ok(Some(Self { wire, hello }))
+        let (requests, replies) = wire.split();
+        Ok(Some(Self { requests: ControlSender(requests), replies: ControlReceiver(replies), hello }))
+    }
+
+    /// Both halves, for a caller that reads while it is still sending: a supervisor whose reply is not read reads no request either.
+    #[must_use]
+    pub fn split(self) -> (ControlSender, ControlReceiver) {
+        (self.requests, self.replies)
     }
 
     async fn send(&mut self, ask: &ControlRequest) -> Result<(), Failure> {
-        let line = serde_json::to_string(ask).map_err(|error| silent(&error.to_string()))?;
-        if line.len() > MAX_LINE {
-            return Err(Failure::new(
-                FailureKind::Config,
-                format!("the plan takes {} bytes; the supervisor accepts at most {MAX_LINE}", line.len()),
-            )
-            .help("devrun down, then devrun up: a first `up` sends nothing"));
-        }
-        match self.wire.send(line).await {
-            // A supervisor that has ended is noticed by reading, which also gives its last words.
-            Ok(()) | Err(LinesCodecError::Io(_)) => Ok(()),
-            Err(error) => Err(silent(&error.to_string())),
-        }
+        self.requests.send(ask).await
     }
 
     /// The next reply; `None` when the supervisor has ended.
@@ -98,12 +105,7 @@ impl ControlClient {
     /// # Errors
     /// `Elsewhere` when it says something that is no reply.
     pub async fn next(&mut self) -> Result<Option<ControlReply>, Failure> {
-        match self.wire.next().await {
-            None => Ok(None),
-            Some(Ok(line)) => serde_json::from_str(&line).map(Some).map_err(|error| silent(&error.to_string())),
-            // A supervisor that was killed resets the connection.
-            Some(Err(_)) => Ok(None),
-        }
+        self.replies.next().await
     }
 
     /// The present state.
@@ -192,22 +194,6 @@ impl ControlClient {
         answer.unwrap_or_else(|| Err(silent("it ended")))
     }
 
-    /// Types at an attached terminal.
-    ///
-    /// # Errors
-    /// `Elsewhere` when it cannot be sent.
-    pub async fn keys(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
-        self.send(&ControlRequest::Keys(bytes)).await
-    }
-
-    /// The window has another size now.
-    ///
-    /// # Errors
-    /// `Elsewhere` when it cannot be sent.
-    pub async fn resize(&mut self, columns: u16, rows: u16) -> Result<(), Failure> {
-        self.send(&ControlRequest::Resize { columns, rows }).await
-    }
-
     /// What `up` with this plan would do to each service, or `restart` where that is meant.
     ///
     /// # Errors
@@ -252,6 +238,55 @@ impl ControlClient {
                     }
                 }
             }
+        }
+    }
+}
+
+impl ControlSender {
+    async fn send(&mut self, ask: &ControlRequest) -> Result<(), Failure> {
+        let line = serde_json::to_string(ask).map_err(|error| silent(&error.to_string()))?;
+        if line.len() > MAX_LINE {
+            return Err(Failure::new(
+                FailureKind::Config,
+                format!("the plan takes {} bytes; the supervisor accepts at most {MAX_LINE}", line.len()),
+            )
+            .help("devrun down, then devrun up: a first `up` sends nothing"));
+        }
+        match self.0.send(line).await {
+            // A supervisor that has ended is noticed by reading, which also gives its last words.
+            Ok(()) | Err(LinesCodecError::Io(_)) => Ok(()),
+            Err(error) => Err(silent(&error.to_string())),
+        }
+    }
+
+    /// Types at an attached terminal.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be sent.
+    pub async fn keys(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
+        self.send(&ControlRequest::Keys(bytes)).await
+    }
+
+    /// The window has another size now.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it cannot be sent.
+    pub async fn resize(&mut self, columns: u16, rows: u16) -> Result<(), Failure> {
+        self.send(&ControlRequest::Resize { columns, rows }).await
+    }
+}
+
+impl ControlReceiver {
+    /// The next reply; `None` when the supervisor has ended.
+    ///
+    /// # Errors
+    /// `Elsewhere` when it says something that is no reply.
+    pub async fn next(&mut self) -> Result<Option<ControlReply>, Failure> {
+        match self.0.next().await {
+            None => Ok(None),
+            Some(Ok(line)) => serde_json::from_str(&line).map(Some).map_err(|error| silent(&error.to_string())),
+            // A supervisor that was killed resets the connection.
+            Some(Err(_)) => Ok(None),
         }
     }
 }

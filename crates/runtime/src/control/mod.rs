@@ -8,6 +8,6 @@ mod connections;
 pub mod protocol;
 pub mod server;
 
-pub use client::ControlClient;
+pub use client::{ControlClient, ControlReceiver, ControlSender};
 pub use connections::OpenConnections;
 pub use protocol::{ControlReply, ControlRequest, Hello, VERSION};

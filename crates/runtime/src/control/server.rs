@@ -248,6 +248,8 @@ async fn serve_connection(
             bytes = async { match &mut terminal { Some(terminal) => terminal.screen().await, None => std::future::pending().await } } => {
                 match bytes {
                     Some(bytes) => send(&mut wire, &ControlReply::Screen(bytes.to_vec())).await?,
+                    // Closed, as for one that takes no line of ours in time: the service has not ended.
+                    None if terminal.as_ref().is_some_and(Attachment::is_overrun) => return Ok(()),
                     None => {
                         terminal = None;
                         send(&mut wire, &ControlReply::ScreenEnded).await?;

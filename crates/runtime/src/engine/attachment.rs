@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use devrun_keeper::terminal::{self, TerminalSize};
+use devrun_logs::TerminalOutput;
 
 /// A seat at a service's terminal.
 #[derive(Debug)]
 pub struct Attachment {
     pub(super) terminal: Arc<OwnedFd>,
     pub(super) keys: mpsc::Sender<Vec<u8>>,
-    pub(super) screen: mpsc::Receiver<Arc<[u8]>>,
+    pub(super) screen: TerminalOutput,
 }
 
 impl Attachment {
@@ -28,5 +29,10 @@ impl Attachment {
     /// What the service writes next; `None` when it has ended, or when this end was too slow.
     pub async fn screen(&mut self) -> Option<Arc<[u8]>> {
         self.screen.recv().await
+    }
+    /// Whether this end was too slow, and has lost what the service wrote.
+    #[must_use]
+    pub fn is_overrun(&self) -> bool {
+        self.screen.is_overrun()
     }
 }

@@ -103,16 +103,21 @@ fn is_run_of(run: &Path, places: &Paths) -> bool {
 pub fn ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> Result<Paths, Failure> {
     make_private(folder, "state")?;
     write_once(&folder.join(EPHEMERAL), b"")?;
+    Ok(places_of_ephemeral(root, folder, env))
+}
+
+/// Where the directories of a run that is thrown away are, whether they are there or not.
+#[must_use]
+pub fn places_of_ephemeral(root: &Path, folder: &Path, env: &BTreeMap<String, String>) -> Paths {
     let run = runtime_base(env).join(hash(&[folder.as_os_str().as_bytes()]));
-    Ok(Paths { root: root.to_path_buf(), state: folder.to_path_buf(), run })
+    Paths { root: root.to_path_buf(), state: folder.to_path_buf(), run }
 }
 
 /// The directories of a run that is thrown away, as a process of that run finds them: by the state directory that it was given. `None`
 /// where that belongs to another project, or the run has ended.
 #[must_use]
 pub fn ephemeral_of(root: &Path, state: &Path, env: &BTreeMap<String, String>) -> Option<Paths> {
-    let run = runtime_base(env).join(hash(&[state.as_os_str().as_bytes()]));
-    let places = Paths { root: root.to_path_buf(), state: state.to_path_buf(), run };
+    let places = places_of_ephemeral(root, state, env);
     let is_ours = state.is_absolute() && is_private(state) && is_ephemeral(&places) && is_private(&places.run);
     let is_of_root = || StateLocation::read(&places.run.join(STATE_OF)).is_some_and(|of| of.matches(root, state));
     (is_ours && is_of_root()).then_some(places)

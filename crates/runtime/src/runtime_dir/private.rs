@@ -80,7 +80,8 @@ pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
 }
 
 /// Whether it is a directory that is ours and that no one else can write to.
-pub(super) fn is_private(path: &Path) -> bool {
+#[must_use]
+pub fn is_private(path: &Path) -> bool {
     let us = nix::unistd::geteuid().as_raw();
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == us && meta.mode() & 0o022 == 0)
 }

@@ -142,6 +142,12 @@ async fn initdb(context: &RecipeContext<'_>, data: &Path, password: &Path, run_a
         let tail = String::from_utf8_lossy(&finished.tail);
         !finished.status.success() && ["invalid locale", "locale name"].iter().any(|words| tail.contains(words))
     };
+    if let Some(encoding) = &context.recipe.encoding
+        && !finished.status.success()
+        && let Some(failure) = refused_encoding(encoding, &String::from_utf8_lossy(&finished.tail))
+    {
+        return Err(failure);
+    }
     if let Some(locale) = context.recipe.locale.as_ref().filter(|_| is_unknown(&finished)) {
         return Err(Failure::new(
             FailureKind::Config,
@@ -160,6 +166,15 @@ async fn initdb(context: &RecipeContext<'_>, data: &Path, password: &Path, run_a
         if finished.timed_out { format!("still running after {}s", LONGEST.as_secs()) } else { finished.status.to_string() };
     Err(Failure::new(FailureKind::Task, format!("initdb: {how}: {}", last_lines(&finished.tail)))
         .help(format!("devrun logs {}", context.spec.service)))
+}
+
+/// What `initdb` says of an encoding that it does not know, or that is none of a server's (`BIG5` is for clients).
+fn refused_encoding(encoding: &str, tail: &str) -> Option<Failure> {
+    // `"X" is not a valid server encoding name`, of PostgreSQL 10 to 18.
+    tail.contains("is not a valid server encoding name").then(|| {
+        Failure::new(FailureKind::Config, format!("invalid encoding {encoding}: not an encoding of a PostgreSQL server"))
+            .help("UTF8, LATIN1, or another one of https://www.postgresql.org/docs/current/multibyte.html")
+    })
 }
 
 async fn run_initdb(
@@ -206,6 +221,15 @@ async fn key(context: &RecipeContext<'_>, run_as: &RunAs) -> Option<String> {
 mod tests {
     use super::*;
     use devrun_model::RecipeBook as _;
+
+    #[test]
+    fn an_encoding_that_the_server_does_not_know_is_named() {
+        let tail = "initdb: error: \"nonsense\" is not a valid server encoding name\n";
+        let failure = refused_encoding("nonsense", tail).unwrap();
+        assert_eq!(failure.kind, FailureKind::Config);
+        assert_eq!(failure.reason, "invalid encoding nonsense: not an encoding of a PostgreSQL server");
+        assert_eq!(refused_encoding("UTF8", "initdb: error: could not create directory"), None);
+    }
 
     #[test]
     fn arguments_follow_the_version_and_the_keys() {
