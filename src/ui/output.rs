@@ -175,10 +175,7 @@ pub fn note(written: io::Result<()>) {
 
 /// The result, after an error was noted: its caller ends as if its reader were gone.
 fn noted(written: io::Result<()>) -> io::Result<()> {
-    written.map_err(|error| {
-        note_loss(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error));
-        error
-    })
+    written.inspect_err(|error| note_loss(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)))
 }
 
 /// Whether standard output has lost its readers: all readers of the pipe have closed it, or the terminal is gone. For what
