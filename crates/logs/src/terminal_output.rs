@@ -9,6 +9,9 @@ use tokio::sync::mpsc;
 /// Pieces that may wait for one attached terminal.
 const QUEUE: usize = 1024;
 
+/// Pieces from which on the receiver is behind. The others are for what is typed already, which a service may answer with more than it is.
+const BEHIND: usize = QUEUE / 8;
+
 /// Where the raw bytes of a terminal go.
 #[derive(Debug)]
 pub(super) struct TerminalFeed {
@@ -40,6 +43,12 @@ impl TerminalOutput {
         self.pieces.recv().await
     }
 
+    /// Whether so much is waiting that the receiver should do nothing else.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.pieces.len() >= BEHIND
+    }
+
     /// Whether the feed was cut because too much was waiting.
     #[must_use]
     pub fn is_overrun(&self) -> bool {
@@ -65,8 +74,10 @@ mod tests {
         drop(feed);
         assert!(output.recv().await.is_some() && output.recv().await.is_none() && !output.is_overrun());
         let (feed, mut output) = terminal_output();
+        assert!(!output.is_behind());
         assert_eq!((0..2 * QUEUE).filter(|_| feed.send(Arc::from(&b"x"[..]))).count(), QUEUE);
         drop(feed);
+        assert!(output.is_behind());
         while output.recv().await.is_some() {}
         assert!(output.is_overrun());
     }

@@ -175,7 +175,8 @@ async fn serve_connection(
     loop {
         tokio::select! {
             () = &mut silent, if !asked => return Ok(()),
-            line = wire.next() => {
+            // A service that answers what is typed with more than that would fill the queue of a viewer that reads all the time.
+            line = wire.next(), if !terminal.as_ref().is_some_and(Attachment::is_behind) => {
                 let Some(line) = line else { return Ok(()) };
                 let line = match line {
                     Ok(line) => line,

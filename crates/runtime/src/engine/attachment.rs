@@ -30,6 +30,11 @@ impl Attachment {
     pub async fn screen(&mut self) -> Option<Arc<[u8]>> {
         self.screen.recv().await
     }
+    /// Whether so much of what the service writes is waiting that nothing more should be typed.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.screen.is_behind()
+    }
     /// Whether this end was too slow, and has lost what the service wrote.
     #[must_use]
     pub fn is_overrun(&self) -> bool {
