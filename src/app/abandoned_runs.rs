@@ -83,13 +83,22 @@ fn is_old(directory: &Path) -> bool {
     modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= UNSTARTED_AGE))
 }
 
+/// Removes the directory of a copy that was killed before it had put anything into it. Not the directory of this user for runtime
+/// directories, `devrun-UID`.
+fn remove_empty(folder: &Path) -> bool {
+    let suffix = folder.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix(PREFIX)).unwrap_or_default();
+    suffix.parse::<u32>().is_err() && std::fs::remove_dir(folder).is_ok()
+}
+
 /// Copies of this user that were killed before they had a runtime directory that names them.
 fn unstarted() -> Vec<Paths> {
     let environment = load::environment();
     let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
     let own = named.map(|entry| entry.path()).filter(|folder| runtime_dir::is_private(folder) && is_old(folder));
-    let places = own.map(|folder| runtime_dir::places_of_ephemeral(&folder, &folder.join("state"), &environment));
+    let places = own
+        .filter(|folder| !remove_empty(folder))
+        .map(|folder| runtime_dir::places_of_ephemeral(&folder, &folder.join("state"), &environment));
     // What has a journal has a runtime directory, which says whose it is.
     places.filter(|places| places.journal().symlink_metadata().is_err()).collect()
 }

@@ -216,8 +216,12 @@ fn directories_of_a_temporary_copy_that_started_nothing_are_removed_in_time() {
     let project = Project::new().procfile(STACK);
     let old = unstarted_copy(&project, "devrun-abcdef", true);
     let fresh = unstarted_copy(&project, "devrun-ghijkl", false);
+    let empty = project.root().join("tmp/devrun-mnopqr");
+    std::fs::create_dir(&empty).expect("our own directory");
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::open(&empty).and_then(|file| file.set_modified(hour_ago)).expect("our own directory");
     project.run(&["down"]).code(0);
-    assert!(!old.exists() && fresh.exists(), "one that is about to start keeps its directory");
+    assert!(!old.exists() && !empty.exists() && fresh.exists(), "one that is about to start keeps its directory");
     project.nothing_left();
 }
 
