@@ -117,11 +117,12 @@ pub async fn run(
             Some(()) = child_ended.recv() => tree.reap(),
             () = tokio::time::sleep(POLL), if end.is_some() => {
                 tree.look(end.as_ref().map_or(libc::SIGTERM, |end| end.signal));
-                if is_over(end.as_ref()) {
-                    tree.signal_leader(libc::SIGKILL);
-                    tree.kill_others();
-                }
             }
+        }
+        // Also after a signal: where they come faster than this looks, the time to look would never come.
+        if is_over(end.as_ref()) {
+            tree.signal_leader(libc::SIGKILL);
+            tree.kill_others();
         }
     };
     if let Some(end) = end {

@@ -62,12 +62,11 @@ impl CommandTree {
     /// Adds what is below the leader, or below a process found earlier, now, and what has lost its parent. `end`: the signal by which
     /// the command is to end.
     pub fn look(&mut self, end: i32) {
-        for child in self.orphans() {
-            // As when a terminal is closed: what has made a session of its own, such as a tmux server, is not concerned.
-            let is_detached = || getsid(None).is_ok_and(|own| own.as_raw() != child.session);
-            if end != libc::SIGHUP || !is_detached() {
-                self.below.insert(child.pid, child.start);
-            }
+        // As when a terminal is closed: what has made a session of its own, such as a tmux server, is not concerned.
+        let own = getsid(None).ok().filter(|_| end == libc::SIGHUP);
+        let is_concerned = |session: i32| own.is_none_or(|own| own.as_raw() == session);
+        for child in self.orphans().into_iter().filter(|child| is_concerned(child.session)) {
+            self.below.insert(child.pid, child.start);
         }
         let mut roots = vec![self.leader];
         roots.extend(self.below.iter().map(|(pid, start)| (*pid, *start)));
@@ -76,7 +75,7 @@ impl CommandTree {
                 let Some(stat) = process_list::stat(pid) else { continue };
                 // A number may have been given to another process since it was listed: its parents and both start times must hold.
                 let is_below = process_list::ancestors(pid).contains(&root.0);
-                if is_below && lives((pid, stat.start)) && lives(root) {
+                if is_below && is_concerned(stat.session) && lives((pid, stat.start)) && lives(root) {
                     self.below.insert(pid, stat.start);
                 }
             }

@@ -85,7 +85,9 @@ fn a_closed_terminal_does_not_end_what_has_a_session_of_its_own() {
     project.write("command.sh", &project.fill(LATE_OR_DETACHED[2]));
     let mut running = project.start(&["exec", "a", "--", "sh", "command.sh"]);
     running.wait_for("begun");
-    let detached = eventually("what was detached", PATIENCE, || project.alive("bg").pop());
+    // `setsid` names the program before it has made the session.
+    let has_session = |pid: i32| nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid))).is_ok_and(|sid| sid.as_raw() == pid);
+    let detached = eventually("what was detached", PATIENCE, || project.alive("bg").pop().filter(|bg| has_session(bg.pid)));
     running.signal(Signal::SIGHUP);
     running.outcome().code(129);
     assert_eq!(project.alive("bg").len(), 1);

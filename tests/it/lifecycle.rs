@@ -368,7 +368,7 @@ fn wait_needs_no_procfile_for_an_address() {
     let listener = test_ports::listener();
     let address = format!("tcp://{}", listener.local_addr().expect("bound"));
     project.run(&["wait", &address, "--timeout", "10s"]).code(0);
-    drop(listener);
+    test_ports::close(listener);
     project.run(&["wait", &address, "--timeout", "200ms"]).code(3);
 }
 

@@ -55,6 +55,8 @@ fn what_a_build_would_make_is_answered_with_the_build() {
         [services.shell]
         run = "cd . && ./shell-server 1000"
         build = "sh -c 'cp /bin/sleep shell-server'"
+        # Without a probe a shell that takes long to fail counts as started.
+        ready = { file = "shell-server" }
         [services.never]
         run = "./nothing-makes-this"
         build = "true"

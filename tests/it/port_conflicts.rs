@@ -26,7 +26,9 @@ fn every_fixed_port_is_looked_at_before_anything_is_started() {
     project.run(&["up", "-d", "extra"]).code(0);
     project.run(&["down"]).code(0);
     // Chosen ports are others.
-    drop(strangers);
+    for listener in strangers {
+        test_ports::close(listener);
+    }
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn a_plan_names_the_ports_that_are_taken_and_their_holders() {
     let plan = project.run(&["up", "--plan"]).code(0).says("start  web").says(&format!("web: port {port} is held by"));
     drop(plan.says(&format!("kill {}", std::process::id())).says("--ports auto"));
     project.run(&["up", "--plan", "free"]).code(0).says_not("is held by");
-    drop(stranger);
+    test_ports::close(stranger);
     project.run(&["up", "-d"]).code(0);
     project.run(&["up", "--plan"]).code(0).says("keep").says_not("is held by");
     project.run(&["down"]).code(0);
@@ -123,7 +125,7 @@ fn a_second_up_looks_at_the_ports_of_what_it_adds_before_it_starts_any_of_it() {
     assert!(!project.path("ran").exists(), "the task was started: {second}");
     assert_eq!(project.service("a")["state"], "running");
     // Its own ports do not conflict, and a free one is taken.
-    drop(listener);
+    test_ports::close(listener);
     project.run(&["up", "-d"]).code(0);
     project.run(&["up", "-d"]).code(0);
     project.run(&["down"]).code(0);
@@ -159,7 +161,7 @@ fn the_advice_for_a_taken_port_works_while_the_stack_is_up_and_holds() {
     assert_eq!((shown("a"), shown("b")), before);
     project.run(&["down"]).code(0);
     project.run(&["up", "-d"]).code(5);
-    drop(stranger);
+    test_ports::close(stranger);
 }
 
 #[test]
@@ -176,7 +178,7 @@ fn a_chosen_port_that_another_process_has_taken_is_chosen_again() {
     assert_ne!(project.port("b"), before);
     assert_eq!(project.service("c.1")["ports"], other, "what runs keeps its own");
     assert_eq!(project.run(&["up", "-d"]).code(0).stderr.matches("stopping").count(), 0);
-    drop(stranger);
+    test_ports::close(stranger);
     project.run(&["down"]).code(0);
 }
 
@@ -209,7 +211,7 @@ fn what_was_mapped_is_shown_once_where_a_port_is_chosen() {
     let env = project.run(&[&files[..], &["exec", "side", "--", "env"]].concat()).code(0).stdout;
     assert!(!env.contains("WARNINGS_SHOWN"), "{env}");
     project.run(&[&files[..], &["down"]].concat()).code(0);
-    drop(stranger);
+    test_ports::close(stranger);
 }
 
 #[test]

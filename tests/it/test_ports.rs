@@ -4,6 +4,9 @@
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::harness::PATIENCE;
+use crate::waits::eventually;
+
 /// First port, and how many.
 const RANGE: (u32, u32) = (10_000, 10_000);
 
@@ -24,5 +27,17 @@ pub fn listener() -> TcpListener {
 
 /// A port of loopback that is free.
 pub fn free_port() -> u16 {
-    listener().local_addr().expect("bound").port()
+    close(listener())
+}
+
+/// Ends a listener; its port. A child that another test is just starting has a copy of it until it executes its program, so the port
+/// is free a moment later only.
+pub fn close(listener: TcpListener) -> u16 {
+    let port = listener.local_addr().expect("bound").port();
+    drop(listener);
+    // In `/proc/net/tcp` a socket that listens has the state 0A. Without that file there is nothing to wait for.
+    let local = format!(":{port:04X} 00000000:0000 0A");
+    let is_free = || !std::fs::read_to_string("/proc/net/tcp").unwrap_or_default().contains(&local);
+    eventually("the port is free", PATIENCE, || is_free().then_some(()));
+    port
 }

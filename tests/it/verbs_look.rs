@@ -300,7 +300,7 @@ fn ls_lists_no_project_in_which_nothing_was_started() {
     project.rewrite(&format!("[services.a]\nrun = \"{{svc:a}} --listen $PORT\"\nport = {port}\n"));
     project.run(&["up", "-d"]).code(5);
     assert!(!is_listed(), "after a start that was refused");
-    drop(listener);
+    test_ports::close(listener);
     project.run(&["up", "-d"]).code(0);
     assert!(is_listed(), "after a start");
     project.run(&["down"]).code(0);
