@@ -146,6 +146,11 @@ fn abandon(project: &Project) {
     let keepers = project.keepers();
     assert_eq!(keepers.len(), 1, "{keepers:?}");
     running.signal(Signal::SIGSTOP);
+    let is_stopped = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    };
+    eventually("the supervisor is stopped", PATIENCE, || is_stopped().then_some(()));
     signal(keepers[0].pid, Signal::SIGKILL);
     eventually("the keeper's end", PATIENCE, || project.keepers().is_empty().then_some(()));
     running.signal(Signal::SIGKILL);
