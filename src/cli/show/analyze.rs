@@ -188,9 +188,8 @@ impl StartAnalysis {
             let released = at.1.start.released;
             edges
                 .chain(tiers)
-                .filter(|(held, after, _)| {
-                    released.is_none_or(|released| held + after <= released + SAME_STEP) && *held >= at.1.start.asked
-                })
+                // Without the pause: it begins with the probe's success, which is published a little later.
+                .filter(|(held, _, _)| released.is_none_or(|released| *held <= released + SAME_STEP) && *held >= at.1.start.asked)
                 .max_by_key(|(held, after, _)| held + after)
                 .map(|(_, after, found)| (after, found))
         } {
