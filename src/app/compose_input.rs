@@ -100,7 +100,7 @@ pub struct MappedSource {
     pub origins: LineOrigins,
 }
 
-/// Where the lines of a mapped text come from: an error's place is in that text, which is no file of the user's.
+/// Where the lines of a mapped text come from: an error's place is in that text, which is not a file of the user.
 pub struct LineOrigins {
     name: String,
     text: String,

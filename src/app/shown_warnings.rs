@@ -1,5 +1,5 @@
 //! Whether the warnings of a procfile were shown already by this very process: `fit_to_fork` executes everything typed once more in
-//! its place, and nobody wants to read them twice.
+//! its place, and reading them twice helps no one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -81,7 +81,7 @@ fn run(words: Vec<OsString>) -> i32 {
     }
 }
 
-/// Output that was lost: whoever reads the file has half of it. The code of a command that has failed stays.
+/// Output that was lost: a reader of the file has half of it. The code of a command that has failed stays.
 fn report_loss(error: &std::io::Error, code: i32) -> i32 {
     let reason = format!("cannot write to standard output: {error}");
     if code != exit::DONE {

@@ -72,7 +72,7 @@ fn is_reader_gone_error(error: &io::Error) -> bool {
 }
 
 /// Writes what is still buffered. Returns why some of the standard output of this process could not be written; a reader that has
-/// gone is no reason.
+/// gone does not count.
 #[must_use]
 pub fn loss() -> Option<&'static io::Error> {
     if let Err(error) = io::stdout().lock().flush() {

@@ -124,7 +124,7 @@ fn kubernetes_objects_say_what_the_procfile_says() {
     project.run(&["export", "nomad"]).code(2);
 }
 
-/// A gateway's edges to the services of its routes are no line of the procfile.
+/// A gateway's edges to the services of its routes are not a line of the procfile.
 #[test]
 fn only_a_dependency_that_is_written_is_called_optional() {
     let project = Project::new();

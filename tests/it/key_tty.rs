@@ -99,7 +99,7 @@ fn much_input_that_is_echoed_does_not_block_the_connection() {
     project.nothing_left();
 }
 
-/// What a viewer does not read is not kept for it for ever, and it is not told that the service or the supervisor has ended.
+/// What a viewer does not read is not kept for it for ever, and it does not report an end of the service or the supervisor.
 #[test]
 fn a_viewer_that_does_not_read_is_told_that_it_was_too_slow() {
     let project = Project::new().procfile("[services.flood]\nrun = \"yes a line of output\"\ntty = true\n");

@@ -35,7 +35,7 @@ fn what_runs_for_long_is_mentioned_with_its_last_line() {
     drop(up.says("running for 1").says(": step one of two").says("completed after 1"));
 }
 
-/// What an earlier run has said is no news.
+/// What an earlier run has said is not shown.
 #[test]
 fn a_build_that_runs_for_long_is_called_so_without_older_lines() {
     let run = "[services.a]\nrun = \"sh -c 'echo OLD ERROR LINE; exit 1'\"\n";
@@ -155,10 +155,10 @@ fn a_terminal_that_is_resized_keeps_no_pieces_of_live_lines() {
     for columns in [50, 24, 18, 120, 30, 110] {
         // The lines are drawn once a second: right after that. What is drawn while the terminal changes its width is beyond us, and tmux
         // tells of a second change a quarter of a second late.
-        // Where there is no room for the timer, nothing is drawn.
+        // Without room for the timer, nothing is drawn.
         let before = tmux.screen();
         if before.lines().any(|line| line.starts_with("preparation") && line.trim_end().ends_with('s')) {
-            eventually("the timer has gone on", PATIENCE, || (tmux.screen() != before).then_some(()));
+            eventually("the timer advances", PATIENCE, || (tmux.screen() != before).then_some(()));
         }
         tmux.tmux(&format!("resize-window -x {columns} -y 24"));
         // The timer draws the lines again at the new width.

@@ -2,8 +2,8 @@
 
 /// A text in which `value` says what stands in the place of a marker.
 ///
-/// It is given what is written so far and the rest of the text from the marker on, and returns what to write and where to go on; with
-/// `None` the marker stays and the search goes on behind it. An empty marker is never found.
+/// It is given what is written so far and the rest of the text from the marker on, and returns what to write and where to continue; with
+/// `None` the marker stays and the search continues behind it. An empty marker is never found.
 pub(crate) fn replace<'a>(
     text: &'a str,
     marker: &str,

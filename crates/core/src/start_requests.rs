@@ -125,7 +125,7 @@ impl Supervisor {
         None
     }
 
-    /// Whether nothing of a start is waited for: what waits for a crash loop is no nearer to its start.
+    /// Whether nothing of a start is waited for: what waits for a crash loop does not get nearer to its start.
     fn is_over(&self, start: &StartRequest) -> bool {
         start.pending.is_empty()
             || !start.crash_loops.is_empty() && start.pending.iter().all(|id| self.held_up_by(start, id).is_some())

@@ -472,7 +472,7 @@ mod tests {
         // Put back, it is the same file again.
         std::fs::write(&tool, "#!/bin/sh\n").unwrap();
         entry.verify().unwrap();
-        // Stamps that are no file only make the check slower; opening a FIFO would wait.
+        // Stamps that are not a file only make the check slower; opening a FIFO would wait.
         let stamps = entry.folder.join(".devrun-stamps.json");
         std::fs::remove_file(&stamps).unwrap();
         nix::unistd::mkfifo(&stamps, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();

@@ -153,7 +153,7 @@ fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Re
     let mut forks = Vec::new();
     for _ in 0..args.count {
         let fork = registered(copies.as_ref(), spec, &registry, &owner, &work)?;
-        // It is told before the first is made: whatever happens to this command, the reaper drops what is over.
+        // It starts before the first is made: whatever happens to this command, the reaper drops what is over.
         if forks.is_empty() {
             reaper::ensure(globals, project)?;
         }

@@ -231,7 +231,7 @@ impl Importer<'_> {
             let usual = if known.main.first() == Some(&80) { 8080 } else { known.main.first().copied().unwrap_or_default() };
             if !section.has("port") {
                 let other = self.taken.get(&usual).filter(|other| **other != draft.name);
-                // What it listens on by itself is nobody's number where it differs from the container's.
+                // Its own default is not what clients ask for where it differs from the container's.
                 let client = asked.get(&draft.name).filter(|_| known.main.first() == Some(&usual));
                 if let Some(other) = other {
                     if let Some((client, variable)) = client {

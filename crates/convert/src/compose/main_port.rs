@@ -56,7 +56,7 @@ fn numbers(text: &str) -> impl Iterator<Item = u16> {
     text.split(|char: char| !char.is_ascii_alphanumeric()).filter_map(|part| part.parse().ok())
 }
 
-/// The ports that a debugger is told to listen on.
+/// The ports that a debugger gets to listen on.
 fn debugger_ports(words: &[String]) -> Vec<u16> {
     let mut found = Vec::new();
     let mut is_debugger = false;

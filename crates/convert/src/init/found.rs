@@ -229,7 +229,7 @@ mod tests {
                 &[("backend//requirements.txt", "fastapi"), ("backend//app/main.py", fastapi)],
                 "backend: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\npython3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
             ),
-            // A guess without a file is no command.
+            // A guess without a file does not become a command.
             (&[("backend//requirements.txt", "fastapi"), ("backend//deep/er/main.py", fastapi)], ""),
             (&[("requirements.txt", "flask")], ""),
             (

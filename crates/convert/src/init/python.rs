@@ -112,7 +112,7 @@ fn server(directory: &SourceDirectory, packages: &[(String, SourceDirectory)], d
         let usual = |place: &SourceDirectory| USUAL.iter().find(|module| place.has(&format!("{module}.py")));
         let in_package = || packages.iter().find_map(|(name, package)| Some(format!("{name}.{}", usual(package)?)));
         let module = usual(directory).map(|module| (*module).to_owned()).or_else(in_package);
-        // Without a file there is no command that could work.
+        // Without a file no command could work.
         return module.map(|module| Script::new("web", uvicorn(&format!("{module}:app")), Some(8000), from));
     }
     says(&["flask"]).then(|| flask(directory, packages, from)).flatten()

@@ -19,7 +19,7 @@ pub const HAS_FILE_NOTICES: bool = false;
 /// Whether a process can become the only user of a namespace of users.
 pub const HAS_USER_NAMESPACES: bool = false;
 
-/// There is no such request.
+/// This system has no such request.
 ///
 /// # Errors
 /// None.
@@ -27,7 +27,7 @@ pub(crate) fn inherit_orphans() -> io::Result<()> {
     Ok(())
 }
 
-/// There is no such request.
+/// This system has no such request.
 ///
 /// # Errors
 /// None.

@@ -103,7 +103,7 @@ impl ControlClient {
     /// The next reply; `None` when the supervisor has ended.
     ///
     /// # Errors
-    /// `Elsewhere` when it says something that is no reply.
+    /// `Elsewhere` when it sends something else than a reply.
     pub async fn next(&mut self) -> Result<Option<ControlReply>, Failure> {
         self.replies.next().await
     }
@@ -218,7 +218,7 @@ impl ControlClient {
     /// The next item of the feed; `None` when the supervisor has ended.
     ///
     /// # Errors
-    /// `Elsewhere` when it says something that is no reply.
+    /// `Elsewhere` when it sends something else than a reply.
     pub async fn item(&mut self) -> Result<Option<FeedItem>, Failure> {
         self.until(|reply| match reply {
             ControlReply::Item(item) => Some(item),
@@ -280,7 +280,7 @@ impl ControlReceiver {
     /// The next reply; `None` when the supervisor has ended.
     ///
     /// # Errors
-    /// `Elsewhere` when it says something that is no reply.
+    /// `Elsewhere` when it sends something else than a reply.
     pub async fn next(&mut self) -> Result<Option<ControlReply>, Failure> {
         match self.0.next().await {
             None => Ok(None),

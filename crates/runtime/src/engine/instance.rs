@@ -52,7 +52,7 @@ pub(crate) struct Instance {
     pub external: bool,
     /// Work in flight before the spawn: fetch, first boot, `pre_start`.
     pub preparation: Option<AbortHandle>,
-    /// That work is no fetch. Its program need not be there: a build may make it.
+    /// That work is not a fetch. Its program need not be there: a build may make it.
     pub is_initialising: bool,
     /// Bound before the spawn, so that a quick service does not speak to nobody.
     pub notify: Option<NotifySocket>,

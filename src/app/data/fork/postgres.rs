@@ -285,7 +285,7 @@ pub async fn drop_databases(spec: &ServiceSpec, names: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// Ends what still creates one of these databases for a command that was killed: the server goes on with a copy whose client is gone,
+/// Ends what still creates one of these databases for a command that was killed: the server continues a copy whose client is gone,
 /// and a database that is dropped before it is complete appears afterwards.
 ///
 /// # Errors
