@@ -480,70 +480,6 @@ fn a_check_by_whichever_program_there_is_becomes_one_of_ours() {
     passes(&converted.text, &[]).unwrap_or_else(|report| panic!("{report}\n{}", converted.text));
 }
 
-/// Images become engines, and whatever uses them reaches them by the names it knows.
-#[cfg(all(feature = "postgres", feature = "redis"))]
-#[test]
-fn only_a_compose_file_and_real_engines() {
-    if !["initdb", "redis-server", "python3"].into_iter().all(crate::harness::installed) {
-        return crate::harness::skipped("no Postgres, no Redis or no Python is installed");
-    }
-    let project = Project::new();
-    project.write(
-        "docker-compose.yml",
-        r##"
-services:
-  db:
-    image: postgres
-    environment: { POSTGRES_USER: app, POSTGRES_PASSWORD: "#ThawZin2k77!", POSTGRES_DB: shop }
-    volumes: ["pgdata:/var/lib/postgresql/data", "./sql:/docker-entrypoint-initdb.d"]
-    ports: ["127.0.0.1:0:5432"]
-    healthcheck: { test: ["CMD-SHELL", "pg_isready -U app"], interval: 5s }
-  cache:
-    image: redis
-    command: redis-server --requirepass "a b"
-    ports: ["127.0.0.1:0:6379"]
-    healthcheck: { test: ["CMD", "redis-cli", "ping"] }
-  app:
-    image: python:3
-    command: python3 app.py
-    environment: { DB_HOST: db, DB_PORT: "5432", CACHE: "cache:6379" }
-    depends_on: { db: { condition: service_healthy }, cache: { condition: service_healthy } }
-    networks: [inner]
-  other: { image: acme/thing }
-volumes: { pgdata: {} }
-networks: { inner: {} }
-"##,
-    );
-    project.write("sql/01.sql", "CREATE TABLE t (x int); INSERT INTO t VALUES (7);\n");
-    // Asks Redis itself, and writes down where it was told that the servers are.
-    project.write(
-        "app.py",
-        r#"
-import os, socket, time
-host, port = os.environ["CACHE"].rsplit(":", 1)
-asked = socket.create_connection((host, int(port)))
-asked.sendall(b'*2\r\n$4\r\nAUTH\r\n$3\r\na b\r\n*1\r\n$4\r\nPING\r\n')
-answer = b""
-while b"PONG" not in answer:
-    answer += asked.recv(100)
-socket.create_connection((os.environ["DB_HOST"], int(os.environ["DB_PORT"]))).close()
-open("answer", "w").write("pong " + os.environ["DB_PORT"])
-time.sleep(600)
-"#,
-    );
-    let up = project.start(&["up", "-d"]).outcome_within(std::time::Duration::from_secs(120)).code(0);
-    up.says("services.other: acme/thing has no recipe").says("services.db.image: postgres → use = \"postgres\"");
-    let answer = crate::harness::eventually("the app", std::time::Duration::from_secs(30), || {
-        std::fs::read_to_string(project.path("answer")).ok().filter(|text| text.starts_with("pong"))
-    });
-    let port = project.service("db")["ports"]["main"].to_string();
-    assert_eq!(answer, format!("pong {port}"));
-    let rows = project.run(&["sql", "SELECT x FROM t", "--json"]).code(0).json();
-    assert_eq!(rows, serde_json::json!([{ "x": 7 }]));
-    project.run(&["down"]).code(0);
-    project.nothing_left();
-}
-
 #[test]
 fn up_in_a_folder_with_only_a_compose_file() {
     let project = Project::new();
@@ -689,4 +625,14 @@ fn init_looks_around_and_passes_check() {
         project.run(&["init", "--yes"]).code(0);
         assert!(project.path("procfile.toml.bak").exists(), "{name}");
     }
+}
+
+/// A Redis that a compose file gives no password is open there, and stays so.
+#[test]
+fn a_redis_without_a_password_stays_open() {
+    let project = Project::new();
+    project.write("compose.yml", "services:\n  cache:\n    image: redis:7\n  other:\n    image: valkey/valkey:8\n    command: valkey-server --requirepass x\n");
+    project.run(&["import", "compose.yml", "-o", "made.toml"]).code(0);
+    let made = project.read("made.toml");
+    assert!(made.contains("password = \"\"") && made.contains("password = \"x\""), "{made}");
 }

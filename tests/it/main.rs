@@ -79,7 +79,6 @@ mod missing_files;
 mod missing_programs;
 mod not_utf8;
 mod on_demand;
-mod open_servers;
 mod outside;
 mod ownership;
 mod performance;

@@ -258,30 +258,6 @@ fn verb_wait_for_each_condition() {
     project.run(&["wait", "db", "--timeout", "100ms"]).code(6);
 }
 
-/// Shows: wait --roundtrip, exit 10.
-#[test]
-fn verb_wait_for_addresses_logs_in() {
-    let look = std::process::Command::new("sh").args(["-c", "command -v redis-server"]).output();
-    if !look.is_ok_and(|output| output.status.success()) {
-        return skipped("no redis-server is installed");
-    }
-    let project = Project::new().procfile(
-        r#"
-        [services.redis]
-        run = "redis-server --port $PORT --save '' --requirepass 'right one'"
-        port = "auto"
-        ready = { redis = "PING" }
-        password = "right one"
-        "#,
-    );
-    project.run(&["up", "-d"]).code(0);
-    let port = project.service("redis")["ports"]["main"].to_string();
-    let redis = |password: &str| format!("redis://:{password}@127.0.0.1:{port}");
-    project.run(&["wait", "--roundtrip", &redis("right%20one")]).code(0).says("GET");
-    project.run(&["wait", &redis("wrong")]).code(10);
-    project.run(&["down"]).code(0);
-}
-
 /// Shows: wait --retries, wait --interval, wait --max-ms.
 #[test]
 fn verb_wait_for_addresses_counts_and_measures() {

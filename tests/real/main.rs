@@ -48,6 +48,7 @@ mod installs;
 mod key_secrets;
 mod keys;
 mod kubernetes_server;
+mod logins;
 mod lost_data;
 #[path = "../it/mcp_client.rs"]
 mod mcp_client;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         export_systemd_system::trials(),
         key_secrets::trials(),
         keys::trials(),
+        logins::trials(),
         lost_data::trials(),
         more_services::trials(),
         passwords::trials(),
