@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually, installed, is_root, rounds, signal, skipped};
+use crate::harness::{PATIENCE, Project, eventually, is_root, rounds, signal, skipped};
+use crate::services::installed;
 use crate::waits::let_time_pass;
 
 trials![

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::case_init::{half_made, postgres};
-use crate::harness::{
-    LONG, Outcome, PATIENCE, Project, Running, eventually, figures, installed, is_root, rounds, signal, skipped,
-};
+use crate::harness::{LONG, Outcome, PATIENCE, Project, Running, eventually, figures, is_root, rounds, signal, skipped};
+use crate::services::installed;
 use crate::waits::{let_time_pass, within};
 
 trials![

@@ -881,15 +881,6 @@ pub fn ask_http(port: u16, head: &str, body: &[u8]) -> (u16, String) {
 /// The store whose servers tests may start in addition to those of the machine; `tests/real` fills it where that has none.
 pub const TEST_STORE: &str = "DEVRUN_TEST_STORE";
 
-/// Whether a server's program is on this machine, or in the store of the tests.
-pub fn installed(program: &str) -> bool {
-    let look = format!(
-        "command -v {program} || ls /usr/lib/postgresql/*/bin/{program} || \
-         find \"${TEST_STORE}\" -maxdepth 6 -type f -name {program} | grep ."
-    );
-    Command::new("sh").args(["-c", &look]).output().is_ok_and(|output| output.status.success())
-}
-
 /// Whether the tests run as root.
 pub fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()

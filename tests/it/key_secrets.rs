@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::harness::{Project, installed, is_root, skipped};
+use crate::harness::{Project, is_root, skipped};
+use crate::services::installed;
 
 trials![a_new_secret_fits_data_that_was_made_without_it, a_secret_that_old_data_was_made_with_is_never_made_anew,];
 

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Project, installed, skipped};
+use crate::harness::{Project, skipped};
+use crate::services::installed;
 
 trials![
     a_user_without_an_entry_runs_postgres,

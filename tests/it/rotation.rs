@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Outcome, Project, eventually, installed, is_root, skipped};
+use crate::harness::{Outcome, Project, eventually, is_root, skipped};
+use crate::services::installed;
 use crate::waits::let_time_pass;
 
 trials![

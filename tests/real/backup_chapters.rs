@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::case_init::postgres;
-use crate::harness::{LONG, Outcome, Project, installed, skipped};
+use crate::harness::{LONG, Outcome, Project, skipped};
+use crate::services::installed;
 use crate::services::{curl, get, project};
 
 trials![a_chapter_with_modes_a_queue_and_live_volumes, a_chapter_with_a_bucket_for_backups];

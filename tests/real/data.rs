@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{LONG, Outcome, PATIENCE, Project, eventually, figures, installed, rounds, signal, skipped};
+use crate::harness::{LONG, Outcome, PATIENCE, Project, eventually, figures, rounds, signal, skipped};
+use crate::services::installed;
 use crate::waits::let_time_pass;
 
 trials![

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{LONG, PATIENCE, Project, eventually, installed, is_root};
+use crate::harness::{LONG, PATIENCE, Project, eventually, is_root};
+use crate::services::installed;
 use crate::test_ports::free_port;
 use crate::waits::within;
 

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::harness::{TEST_STORE, devrun, installed, skipped, testsvc};
+use crate::harness::{TEST_STORE, devrun, skipped, testsvc};
+use crate::services::installed;
 
 trials![
     a_tarball_is_unpacked_and_runs,

@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, Project, eventually, installed, is_root, skipped};
+use crate::harness::{PATIENCE, Project, eventually, is_root, skipped};
+use crate::services::installed;
 
 trials![
     input_files_changed_while_they_are_in_use_are_named,

@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::harness::{Project, eventually, installed, skipped};
+use crate::harness::{Project, eventually, skipped};
+use crate::services::installed;
 
 trials![
     a_redis_without_a_password_gets_a_generated_one,

@@ -7,9 +7,10 @@
 
 use std::process::ExitCode;
 
-use harness::{TEST_STORE, installed};
+use harness::TEST_STORE;
 use libtest_mimic::Trial;
 use runner::trial;
+use services::installed;
 
 /// The tests of a file. One that is not named here is dead code, which clippy refuses.
 macro_rules! trials {

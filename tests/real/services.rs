@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, Project, eventually};
+use crate::harness::{PATIENCE, Project, TEST_STORE, eventually};
 use crate::stack::{has_psql, skip};
 
 trials![
@@ -86,6 +86,15 @@ pub fn fetched(recipe: &str) -> Result<(), String> {
         if outcome.code == Some(0) { Ok(()) } else { Err(outcome.last_line().to_owned()) }
     });
     result.clone()
+}
+
+/// Whether a server's program is on this machine, or in the store of the tests.
+pub fn installed(program: &str) -> bool {
+    let look = format!(
+        "command -v {program} || ls /usr/lib/postgresql/*/bin/{program} || \
+         find \"${TEST_STORE}\" -maxdepth 6 -type f -name {program} | grep ."
+    );
+    Command::new("sh").args(["-c", &look]).output().is_ok_and(|output| output.status.success())
 }
 
 /// Whether a server is on this machine.
