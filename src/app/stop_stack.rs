@@ -10,7 +10,7 @@ use devrun_keeper::journal::Journal;
 use devrun_keeper::leftover_sweep::{SweepMode, SweepReport, sweep};
 use devrun_keeper::lock::{InstanceLock, InstanceLockError};
 use devrun_model::exit;
-use devrun_model::{Command, Failure, FailureKind, Paths};
+use devrun_model::{Command, Failure, FailureKind, Paths, ServiceId};
 use devrun_runtime::control::ControlClient;
 use devrun_runtime::control::protocol::ControlReply;
 use devrun_runtime::engine::stop_leftovers;
@@ -114,15 +114,27 @@ fn down(grace: Option<Duration>) -> Command {
 /// From inside a service: whoever waited for the end of the stack would be waited for. The supervisor is asked, and a keeper
 /// without one is stopping everything already.
 async fn hand_over(places: &Paths, grace: Option<Duration>, caller: &Caller) -> Result<i32, Failure> {
-    let mut who = "keeper";
-    if let Some(mut client) = crate::app::connect::supervisor(places).await? {
+    let client = crate::app::connect::supervisor(places).await?;
+    // Said before the request: the service, and this command with it, may be stopped at once.
+    let who = if client.is_some() { "supervisor" } else { "keeper" };
+    let _reader_gone = data(format!("{}; the {who} stops the stack", describe(caller)));
+    if let Some(mut client) = client {
         client.command(token(), down(grace)).await?;
         // Read by it: it would not look for a request behind a connection that broke.
         while client.next().await?.is_some_and(|reply| !matches!(reply, ControlReply::Taken)) {}
-        who = "supervisor";
     }
-    let _reader_gone = data(format!("{}; the {who} stops the stack", describe(caller)));
     Ok(exit::DONE)
+}
+
+/// Says, before a command that stops `targets` (none: all) is given, that this process is a part of one of them and ends with it: it
+/// cannot say so afterwards.
+pub fn say_own_end(places: &Paths, targets: &[ServiceId]) {
+    // An unreadable journal is reported where it matters.
+    let caller = caller::inside(&devrun_keeper::project_journal::of_project(places).unwrap_or_default());
+    let Some(caller) = caller else { return };
+    if targets.is_empty() || caller.service.as_ref().is_some_and(|id| targets.contains(id)) {
+        say(format!("{}; the supervisor does the rest", describe(&caller)));
+    }
 }
 
 /// The entry of this command in the list of what ends.

@@ -53,6 +53,43 @@ fn a_down_from_a_service_is_finished_by_the_supervisor() {
     }
 }
 
+/// Nothing depends on `a`, so that it is stopped at once, and the command with it.
+#[test]
+fn a_command_that_ends_itself_says_so_before() {
+    for command in ["down", "stop a", "kill a", "restart a"] {
+        let project = Project::new();
+        project.write(
+            "ask.sh",
+            &format!(
+                "while ! test -e go; do sleep 0.02; done\nrm go\n{} {command} >said 2>&1\nexec sleep 1000\n",
+                devrun().display()
+            ),
+        );
+        let project = project.procfile("[services.a]\nrun = \"sh ask.sh\"\n[services.b]\nrun = \"sleep 1000\"\n");
+        project.run(&["up", "-d"]).code(0);
+        for _ in 0..5 {
+            let before = project.service("a")["pid"].clone();
+            project.write("go", "");
+            match command {
+                "down" => project.nothing_left_within(SOON),
+                "restart a" => eventually("the restart", PATIENCE, || {
+                    let now = project.service("a");
+                    (now["state"] == "running" && now["pid"] != before).then_some(())
+                }),
+                _ => eventually("the stop", PATIENCE, || (project.service("a")["pid"].is_null()).then_some(())),
+            }
+            let said = project.read("said");
+            assert!(said.contains("a: pid ") && said.contains("(devrun) is this command"), "{command}: {said:?}");
+            std::fs::remove_file(project.path("said")).expect("it was written");
+            if command != "restart a" {
+                project.run(&["up", "-d"]).code(0);
+            }
+        }
+        project.run(&["down"]).code(0);
+        project.nothing_left();
+    }
+}
+
 /// The deletion comes after the stop, which the command would not live to see.
 #[test]
 fn what_goes_on_after_the_stop_is_refused_from_a_service() {

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Outcome, PATIENCE, Project, eventually, skipped};
+use crate::harness::{Outcome, PATIENCE, Project, eventually};
 
 const TWO: &str = r#"
     [services.db]
@@ -43,6 +43,18 @@ fn verb_up_abort_on_failure_takes_everything_down() {
         project.nothing_left();
         std::fs::remove_file(project.path("go")).expect("our own file");
     }
+}
+
+/// A detached start that gives up returns when all of it has ended, also what takes its time.
+#[test]
+fn verb_up_abort_on_failure_waits_for_the_end() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"{svc:a} --stop-takes 1500\"\n\
+         [services.b]\nrun = \"{svc:b}\"\ndepends_on = [\"a\"]\nready = { file = \"never\", within = \"300ms\" }\n",
+    );
+    project.run(&["up", "-d", "--abort-on-failure"]).code(3);
+    assert!(project.alive("a").is_empty() && project.alive("b").is_empty());
+    project.nothing_left();
 }
 
 /// Services that crash and come back are never all up at one moment; the start is over all the same.

@@ -17,6 +17,7 @@ use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::session::{Session, Signals, token};
 use crate::app::start_scope;
+use crate::app::stop_stack;
 use crate::globals::Globals;
 
 /// How long the feed is still read after the status has shown the end.
@@ -88,6 +89,7 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
             targets.clone()
         };
         let mut view = ProgressView::new(term);
+        stop_stack::say_own_end(&project.places, &targets);
         session.command(token(), Command::Stop { targets, purpose: StopPurpose::Manual }).await?;
         let mut signals = Signals::take()?;
         let mut kill_at = grace.map(|grace| tokio::time::Instant::now() + grace);
@@ -200,6 +202,9 @@ fn with_current_plan(
             missing_files.refuse(|id| started.contains(id), Some(missing_programs::NOTHING_STOPPED))?;
             check.find(&started).await?;
         }
+        if restarts.is_some() {
+            stop_stack::say_own_end(&project.places, &targets);
+        }
         settle(session, &status, command(Some(plan), targets), term).await
     })
 }
@@ -218,6 +223,9 @@ pub fn kill(globals: &Globals, args: &KillArgs, _term: Term) -> Result<i32, Fail
         let (mut session, status) = session(&project).await?;
         let targets = ids(&status.snapshot, &args.services)?;
         let ours = token();
+        if signal == Signal(libc::SIGKILL) {
+            stop_stack::say_own_end(&project.places, &targets);
+        }
         session.command(ours, Command::Kill { targets, signal }).await?;
         while let Some(item) = session.next().await? {
             if matches!(item, devrun_model::feed::FeedItem::Accepted { token } if token == ours) {

@@ -475,13 +475,13 @@ impl Stack {
             self.summary(&snapshot, &outcome, times, took, if viewer == StartViewer::Attached { &JOINED } else { &DETACHED });
         }
         let mut code = outcome.code();
-        if !outcome.failures.is_empty() && self.options.rollback {
+        if !outcome.failures.is_empty() && (self.options.rollback || self.options.abort_on_failure) {
             // The supervisor stops everything; what the caller does next must not meet what is left of it.
             let supervisor = status.snapshot.supervisor_pid;
             let interrupted = stop_stack::follow(&self.project.places, session, supervisor, self.term).await?;
             code = interrupted.unwrap_or(code);
         }
-        if !self.options.rollback {
+        if !self.options.rollback && !self.options.abort_on_failure {
             outcome.failures.iter().for_each(|failed| self.say_waits_for_change(failed.id.as_str(), |text| say(text)));
         }
         if let Some(line) = exit_line::of_outcome(&outcome) {

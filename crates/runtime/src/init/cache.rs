@@ -55,6 +55,10 @@ pub struct CacheDraft {
 /// # Errors
 /// When the cache cannot be written.
 pub fn create_draft(folder: &Path, key: &str) -> io::Result<CacheDraft> {
+    if let Some(shared) = folder.parent() {
+        // Servers of other users run from the store, which lies there too.
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(shared)?;
+    }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let opened = File::open(folder)?;
     for entry in std::fs::read_dir(folder)?.filter_map(Result::ok) {
@@ -216,6 +220,17 @@ mod tests {
         assert_eq!(std::fs::metadata(to.join("PG_VERSION")).unwrap().mode() & 0o777, 0o600);
         std::os::unix::fs::symlink("/etc", from.join("link")).unwrap();
         assert!(copy_tree(&from, &folder.path().join("again")).is_err());
+    }
+
+    /// A service of another user reaches its program in the store, which lies in the same directory.
+    #[test]
+    fn only_the_directory_of_the_entries_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("shared/init");
+        let _draft = create_draft(&cache, "key").unwrap();
+        std::fs::create_dir(folder.path().join("plain")).unwrap();
+        let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().mode() & 0o777;
+        assert_eq!((mode("shared"), mode("shared/init")), (mode("plain") & 0o755, 0o700));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub fn make_private(path: &Path, what: &str) -> Result<(), Failure> {
     if let Err(error) = made {
         let parent = path.parent().unwrap_or(path);
         return Err(Failure::new(FailureKind::Config, format!("cannot create the {what} directory {}: {error}", path.display()))
-            .help(format!("make {} writable, or choose another place with --state-dir DIR", parent.display())));
+            .help(format!("make {} writable, or {}", parent.display(), elsewhere(what))));
     }
     check_private(path, what)?;
     if what == "state" || what == "log" {
@@ -48,7 +48,7 @@ pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
     let refused = |reason: String| Failure::new(FailureKind::Config, reason);
     let meta = meta.map_err(|error| {
         refused(format!("cannot read the {what} directory {}: {error}", path.display()))
-            .help("run devrun as the user who owns it, or choose another one with --state-dir DIR")
+            .help(format!("run devrun as the user who owns it, or {}", elsewhere(what)))
     })?;
     let us = nix::unistd::geteuid().as_raw();
     if !meta.is_dir() {
@@ -66,7 +66,7 @@ pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
             .help("run devrun as that user"));
         }
         return Err(refused(format!("the {what} directory {} belongs to {owner}, not to {}", path.display(), user(us)))
-            .help("run devrun as that user, or choose another place with --state-dir DIR"));
+            .help(format!("run devrun as that user, or {}", elsewhere(what))));
     }
     if meta.mode() & 0o022 != 0 {
         return Err(refused(format!(
@@ -77,6 +77,11 @@ pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
         .help(format!("chmod 700 '{}'", path.display())));
     }
     Ok(true)
+}
+
+/// How another directory is chosen.
+fn elsewhere(what: &str) -> &'static str {
+    if what == "runtime" { "set XDG_RUNTIME_DIR to a directory of yours" } else { "choose another place with --state-dir DIR" }
 }
 
 /// Whether it is a directory that is ours and that no one else can write to.
@@ -112,5 +117,15 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
         assert!(make_private(&link, "runtime").is_err());
+    }
+
+    /// `--state-dir` does not move the runtime directory.
+    #[test]
+    fn a_directory_that_cannot_be_made_names_what_chooses_another() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (what, named) in [("runtime", "XDG_RUNTIME_DIR"), ("state", "--state-dir")] {
+            let help = make_private(&file.path().join("x"), what).unwrap_err().help.unwrap();
+            assert!(help.contains(named), "{help}");
+        }
     }
 }
