@@ -41,7 +41,10 @@ def row(what, seconds, goal):
 def fresh_home(work, name):
     home = os.path.join(work, name)
     os.makedirs(os.path.join(home, "run"), mode=0o700)
-    kept = {key: os.environ[key] for key in ("PATH", "LANG", "PIP_INDEX_URL", "GOPROXY", "NPM_CONFIG_REGISTRY", "HTTPS_PROXY", "SSL_CERT_FILE") if key in os.environ}
+    # Registries, and the certificates by which this machine trusts them, are not what is measured.
+    names = ("PATH", "LANG", "PIP_INDEX_URL", "PIP_CERT", "GOPROXY", "NPM_CONFIG_REGISTRY", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY",
+             "SSL_CERT_FILE", "SSL_CERT_DIR")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     real = os.path.expanduser("~")
     return {**kept, "HOME": home, "XDG_RUNTIME_DIR": os.path.join(home, "run"),
             "CARGO_HOME": os.environ.get("CARGO_HOME", f"{real}/.cargo"), "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", f"{real}/.rustup")}
