@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::super::procfile_names::is_called;
 use super::super::report::At;
 use super::super::yaml::{YamlKey, YamlNode, YamlValue, get};
 use super::addresses::{extra_hosts, is_this_machine};
@@ -26,7 +27,7 @@ impl Importer<'_> {
             self.report.mapped(
                 key.at,
                 format!("services.{}", key.name),
-                format!("is called `{name}`: a procfile's names hold letters, digits, `_` and `-`"),
+                is_called(&name),
             );
         }
         let (context, dockerfile) = self.build(node, key.at);
