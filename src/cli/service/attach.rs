@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
@@ -122,10 +122,8 @@ struct Taken {
 
 impl Taken {
     fn new() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
-        };
-        let (resized, suspended) = (take(SignalKind::window_change())?, take(SignalKind::from_raw(libc::SIGTSTP))?);
+        let (resized, suspended) =
+            (signals::receive(SignalKind::window_change())?, signals::receive(SignalKind::from_raw(libc::SIGTSTP))?);
         Ok(Self { signals: Signals::take()?, resized, suspended })
     }
 }
