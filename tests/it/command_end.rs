@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
-use crate::harness::{LONG, PATIENCE, Project, Running, eventually, is_root, signal, skipped};
+use crate::harness::{LONG, PATIENCE, Project, Running, eventually, is_root, signal, skipped, unused_uid};
 
 const STACK: &str = "[services.a]\nrun = \"{svc:a}\"\n";
 
@@ -285,7 +285,7 @@ fn a_refused_thread_is_a_limit_and_not_a_panic() {
     if !is_root() {
         return skipped("only root can become a user without other processes");
     }
-    let project = Project::new().for_user(4_000_011).procfile(STACK);
+    let project = Project::new().for_user(unused_uid()).procfile(STACK);
     for (limit, args) in
         [(1, &["ls"][..]), (2, &["ls"]), (2, &["run", "--", "true"]), (3, &["up", "-d"]), (5, &["run", "--", "true"])]
     {
