@@ -83,9 +83,7 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
     }
     let gateway = Gateway::new(config.spec, upstreams, log, counts)
         .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers` and `tls`"))?;
-    devrun_gateway::serve(listener, gateway, ended)
-        .await
-        .map_err(internal("cannot start the threads of the gateway"))
+    devrun_gateway::serve(listener, gateway, ended).await.map_err(internal("cannot start the threads of the gateway"))
 }
 
 fn internal(what: &'static str) -> impl Fn(std::io::Error) -> Failure {

@@ -139,9 +139,8 @@ async fn up_already(places: &Paths, pid: Option<i32>) -> Failure {
         Ok(None) | Err(_) => None,
     };
     if status.is_some_and(|status| status.stopping) {
-        return Failure::new(FailureKind::Elsewhere, format!("the stack{who} is being stopped")).help(
-            "devrun down waits until it is stopped, then run this again; `--ephemeral` creates a second, temporary stack",
-        );
+        return Failure::new(FailureKind::Elsewhere, format!("the stack{who} is being stopped"))
+            .help("devrun down waits until it is stopped, then run this again; `--ephemeral` creates a second, temporary stack");
     }
     Failure::new(FailureKind::Elsewhere, format!("the stack is up already{who}"))
         .help("devrun exec SERVICE -- CMD uses the running stack; `--ephemeral` creates a second, temporary one")

@@ -48,7 +48,9 @@ pub fn without_shared_address(plan: &Plan, times: &StartTimes) -> Vec<String> {
         let of_it = copies.iter().filter(|(spec, _)| spec.service == *name);
         let own: Vec<String> = of_it.map(|(spec, port)| format!("{} (port {port})", spec.id)).collect();
         let own = listed("of", own.iter().map(String::as_str)).unwrap_or_default();
-        format!("note: nothing balances between {name} and the ports {own}; for one address of all copies set `replicas = 1` in [services.{name}], then `devrun up -d`")
+        format!(
+            "note: nothing balances between {name} and the ports {own}; for one address of all copies set `replicas = 1` in [services.{name}], then `devrun up -d`"
+        )
     };
     names.into_iter().map(note).collect()
 }

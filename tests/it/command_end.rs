@@ -241,7 +241,10 @@ fn few_descriptors_are_a_limit_of_a_server_and_not_a_panic() {
                 running.signal(Signal::SIGTERM);
             }
             let ended = running.outcome();
-            assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("devrun failed at"), "{limit} {args:?}: {ended}");
+            assert!(
+                !ended.stderr.contains("panicked") && !ended.stderr.contains("devrun failed at"),
+                "{limit} {args:?}: {ended}"
+            );
             if !matches!(ended.code, Some(0 | 143)) {
                 ended.code(125).says("Too many open files").says("help: raise the limit on open files: ulimit -n");
             }

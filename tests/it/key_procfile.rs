@@ -157,13 +157,25 @@ fn lines_that_could_not_be_services_give_no_procfile_that_check_refuses() {
     let long_line = format!("{long}: sleep 1\n");
     let twins = format!("{long}: sleep 1\n{long}b: sleep 2\n");
     for (text, place, init) in [
-        ("web: sleep 1\nw: echo 'x\n", "Procfile.dev:2:4: error: the command has a ' that is never closed", "w: a ' in its command"),
+        (
+            "web: sleep 1\nw: echo 'x\n",
+            "Procfile.dev:2:4: error: the command has a ' that is never closed",
+            "w: a ' in its command",
+        ),
         ("w: echo \"x\n", "Procfile.dev:1:4: error: the command has a \" that is never closed", "w: a \" in its command"),
         (&long_line, "Procfile.dev:1:1: error: a service name has at most 63 characters", "(from Procfile.dev, where it is `aaa"),
         (&twins, "Procfile.dev:2:1: error: a service name has at most 63 characters", "sleep 2 (from Procfile.dev"),
         ("a b: sleep 1\n", "Procfile.dev:1:1: error: ' ' cannot stand", "a-b: sleep 1 (from Procfile.dev, where it is `a b`)"),
-        ("web.1: sleep 1\n", "Procfile.dev:1:1: error: '.' cannot stand", "web-1: sleep 1 (from Procfile.dev, where it is `web.1`)"),
-        ("x: true\n_w: sleep 1\n", "Procfile.dev:2:1: error: a service name starts", "w: sleep 1 (from Procfile.dev, where it is `_w`)"),
+        (
+            "web.1: sleep 1\n",
+            "Procfile.dev:1:1: error: '.' cannot stand",
+            "web-1: sleep 1 (from Procfile.dev, where it is `web.1`)",
+        ),
+        (
+            "x: true\n_w: sleep 1\n",
+            "Procfile.dev:2:1: error: a service name starts",
+            "w: sleep 1 (from Procfile.dev, where it is `_w`)",
+        ),
         ("w: sleep 1\nW: sleep 2\n", "", "w-w: sleep 2 (from Procfile.dev, where it is `W`)"),
     ] {
         let project = Project::new();

@@ -111,7 +111,8 @@ fn keys_wait_for_a_service_that_reads_late() {
 /// A client that has gone is noticed also while nothing of what it sent is read, and Ctrl-] leaves a service that reads nothing.
 #[test]
 fn a_service_that_reads_nothing_can_be_left() {
-    let project = Project::new().procfile("[services.deaf]\nrun = [\"sh\", \"-c\", \"stty raw -echo; echo deaf; exec sleep 1000\"]\ntty = true\n");
+    let project = Project::new()
+        .procfile("[services.deaf]\nrun = [\"sh\", \"-c\", \"stty raw -echo; echo deaf; exec sleep 1000\"]\ntty = true\n");
     project.run(&["up", "-d"]).code(0);
     eventually("it is deaf", PATIENCE, || project.run(&["logs", "deaf"]).stdout.contains("deaf").then_some(()));
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", project.supervisor())).map_or(0, |list| list.count());

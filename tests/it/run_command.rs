@@ -145,8 +145,7 @@ fn what_the_command_of_a_run_with_a_recipe_asks_is_answered_by_its_stack() {
 /// It is no stack that one could use: what to type is to wait for its end.
 #[test]
 fn a_run_during_a_stop_says_that_it_is_being_stopped() {
-    let project = Project::new()
-        .procfile("[services.slow]\nrun = \"{svc:slow} --ignore-term\"\nstop = { grace = \"3s\" }\n");
+    let project = Project::new().procfile("[services.slow]\nrun = \"{svc:slow} --ignore-term\"\nstop = { grace = \"3s\" }\n");
     project.run(&["up", "-d"]).code(0);
     project.run(&["run", "--", "true"]).code(6).says("the stack is up already").says("help: devrun exec SERVICE");
     let down = project.start(&["down"]);

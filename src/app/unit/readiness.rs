@@ -77,6 +77,5 @@ async fn first_pass(spec: &ServiceSpec, ready: ReadySpec, runner: devrun_keeper:
 
 fn not_ready(spec: &ServiceSpec, within: Duration, last: &str) -> Failure {
     let reason = format!("{} was not ready within {}: {last}", spec.id, duration::human(within));
-    Failure::new(FailureKind::NotReady, reason)
-        .help(not_ready_help(spec, "journalctl shows its output", last))
+    Failure::new(FailureKind::NotReady, reason).help(not_ready_help(spec, "journalctl shows its output", last))
 }

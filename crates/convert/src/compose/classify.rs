@@ -24,11 +24,7 @@ impl Importer<'_> {
     pub(super) fn draft(&mut self, key: &YamlKey, node: &YamlNode) -> Draft {
         let name = our_name(&key.name);
         if name != key.name {
-            self.report.mapped(
-                key.at,
-                format!("services.{}", key.name),
-                is_called(&name),
-            );
+            self.report.mapped(key.at, format!("services.{}", key.name), is_called(&name));
         }
         let (context, dockerfile) = self.build(node, key.at);
         let kind = self.kind(key, node, dockerfile, context.as_ref());

@@ -171,7 +171,8 @@ async fn next_line(wire: &mut LineFramed, held: bool) -> Option<Result<String, L
 fn is_hung_up(stream: &UnixStream) -> bool {
     let mut look = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     let found = poll(&mut look, PollTimeout::ZERO);
-    found.is_ok_and(|count| count > 0) && look[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+    found.is_ok_and(|count| count > 0)
+        && look[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
 }
 
 async fn serve_connection(
