@@ -23,7 +23,7 @@ use devrun_logs::growth::LogGrowth;
 use devrun_logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
 use devrun_logs::{LogStream, visible_text};
 use devrun_model::pattern_error::pattern_error;
-use devrun_model::{Failure, FailureKind, ServiceId, exit};
+use devrun_model::{Failure, ServiceId, exit};
 use devrun_runtime::stats::{self, UsageSample};
 
 use crate::app::dashboard_screen::{HangupGuard, Screen, failed, has_gone, keys, mouse_capture};

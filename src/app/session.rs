@@ -9,7 +9,7 @@ use crate::ui::progress::ProgressView;
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, Status, StopReport};
-use devrun_model::{Command, Failure, FailureKind, Paths};
+use devrun_model::{Command, Failure, Paths};
 use devrun_runtime::control::ControlClient;
 
 /// A connection that watches the supervisor behind the control socket, and asks it.

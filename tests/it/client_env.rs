@@ -176,7 +176,9 @@ fn env_and_run_give_the_same_variables() {
     let run = project.run(&["run", "--", "sh", "-c", "env | grep -E '_(URL|HOST|PORT)=' | grep -v ^DEVRUN"]).code(0);
     let env = project.run(&["env"]).code(0);
     assert!(env.stdout.starts_with("API_URL=http://127.0.0.1:"), "{env}");
-    let of_stack = |text: &str| text.lines().filter(|line| line.starts_with("API_") || line.starts_with("OTHER_")).map(str::to_owned).collect::<Vec<_>>();
+    let of_stack = |text: &str| {
+        text.lines().filter(|line| line.starts_with("API_") || line.starts_with("OTHER_")).map(str::to_owned).collect::<Vec<_>>()
+    };
     assert_eq!(of_stack(&run.stdout), of_stack(&env.stdout));
     assert_eq!(of_stack(&env.stdout).len(), 1, "{env}");
     project.nothing_left();

@@ -163,8 +163,12 @@ fn lines_that_could_not_be_services_give_no_procfile_that_check_refuses() {
             "w: a ' in its command",
         ),
         ("w: echo \"x\n", "Procfile.dev:1:4: error: the command has a \" that is never closed", "w: a \" in its command"),
-        (&long_line, "Procfile.dev:1:1: error: a service name has at most 63 characters", "(from Procfile.dev, where it is `aaa"),
-        (&twins, "Procfile.dev:2:1: error: a service name has at most 63 characters", "sleep 2 (from Procfile.dev"),
+        (
+            long_line.as_str(),
+            "Procfile.dev:1:1: error: a service name has at most 63 characters",
+            "(from Procfile.dev, where it is `aaa",
+        ),
+        (twins.as_str(), "Procfile.dev:2:1: error: a service name has at most 63 characters", "sleep 2 (from Procfile.dev"),
         ("a b: sleep 1\n", "Procfile.dev:1:1: error: ' ' cannot stand", "a-b: sleep 1 (from Procfile.dev, where it is `a b`)"),
         (
             "web.1: sleep 1\n",
