@@ -218,7 +218,7 @@ fn few_descriptors_are_a_limit_of_a_server_and_not_a_panic() {
         project.write(&format!("{kind}.json"), &config.to_string());
     }
     let port_word = port.to_string();
-    for limit in 6..=24 {
+    for limit in [6, 8, 9, 10, 11, 12, 13, 16, 24] {
         for args in [
             &["web"][..],
             &["__gateway", "routes.json"],

@@ -115,10 +115,16 @@ fn a_service_that_reads_nothing_can_be_left() {
         .procfile("[services.deaf]\nrun = [\"sh\", \"-c\", \"stty raw -echo; echo deaf; exec sleep 1000\"]\ntty = true\n");
     project.run(&["up", "-d"]).code(0);
     eventually("it is deaf", PATIENCE, || project.run(&["logs", "deaf"]).stdout.contains("deaf").then_some(()));
-    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", project.supervisor())).map_or(0, |list| list.count());
-    let before = descriptors();
+    let supervisor = project.supervisor();
+    let sockets = || {
+        let open = std::fs::read_dir(format!("/proc/{supervisor}/fd")).expect("it runs").flatten();
+        open.filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter(|to| to.to_string_lossy().starts_with("socket:"))
+            .count()
+    };
+    let before = sockets();
     project.start_in_shell("yes | head -c 2000000 | timeout 1 $0 attach deaf; true").outcome().code(0);
-    eventually("its connection is closed", PATIENCE, || (descriptors() <= before).then_some(()));
+    eventually("its connection is closed", PATIENCE, || (sockets() <= before).then_some(()));
     let mut terminal = project.terminal(&["attach", "deaf"]);
     eventually("raw mode", PATIENCE, || (!terminal.is_cooked()).then_some(()));
     (0..600).for_each(|_| terminal.send(&[b'x'; 2000]));

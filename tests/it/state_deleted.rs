@@ -90,7 +90,7 @@ fn a_moved_project_keeps_running() {
 /// What to type is to move it away, and not to make something writable.
 #[test]
 fn a_file_in_the_place_of_a_directory_is_named() {
-    let project = Project::new().procfile(ONE);
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
     project.run(&["up", "-d"]).code(0);
     project.run(&["down"]).code(0);
     let logs = project.path(".devrun/logs");
