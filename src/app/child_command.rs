@@ -21,11 +21,12 @@ use devrun_model::keeper::RunAs;
 use devrun_model::os_text;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
 use devrun_runtime::{directory_answers, user};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::time::Instant;
 
 use crate::app::command_tree::{CommandEnd, CommandTree, GRACE, POLL};
 use crate::app::session::Signals;
+use crate::app::signals;
 use crate::ui::exit_line;
 
 /// How long processes are killed again and again before that is given up.
@@ -81,7 +82,7 @@ pub async fn run(
     // This function is polled by the thread that runs the whole program, which ends last.
     parent_death::signal_with_parent(&mut command, libc::SIGTERM);
     let adopted = AdoptedChildren::ask();
-    let mut child_ended = child_ends()?;
+    let mut child_ended = signals::receive(SignalKind::child())?;
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -130,11 +131,6 @@ pub async fn run(
     }
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(exit::INTERNAL);
     Ok(Ended { code, refused: false, interrupted })
-}
-
-fn child_ends() -> Result<Signal, Failure> {
-    signal(SignalKind::child())
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
 }
 
 fn is_over(end: Option<&CommandEnd>) -> bool {

@@ -12,7 +12,7 @@ use crossterm::event::{Event, KeyEventKind};
 use crossterm::execute;
 use futures_util::StreamExt;
 use regex::bytes::Regex;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use crate::ui::dashboard::layout::log_rows;
 use crate::ui::dashboard::state::event_line;
@@ -23,7 +23,7 @@ use devrun_logs::growth::LogGrowth;
 use devrun_logs::scroll::{LogCursor, LogPositions, LogWindow, PlacedLine, ScrollStart};
 use devrun_logs::{LogStream, visible_text};
 use devrun_model::pattern_error::pattern_error;
-use devrun_model::{Failure, FailureKind, ServiceId, exit};
+use devrun_model::{Failure, ServiceId, exit};
 use devrun_runtime::stats::{self, UsageSample};
 
 use crate::app::dashboard_screen::{HangupGuard, Screen, failed, has_gone, keys, mouse_capture};
@@ -77,8 +77,7 @@ pub async fn run(observer: Observer, color: bool) -> Result<i32, Failure> {
 async fn show(observer: Observer, color: bool) -> Result<i32, Failure> {
     let status = observer.status().await?;
     let mut ending = Signals::take()?;
-    let mut stops = signal(SignalKind::from_raw(libc::SIGTSTP))
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+    let mut stops = signals::receive(SignalKind::from_raw(libc::SIGTSTP))?;
     let folder = observer.project().places.logs();
     let mut growth = LogGrowth::new(&folder);
     let window = LogWindow::new(&folder, &[], &ScrollStart::Newest, None);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devrun_gateway::{RouteCounts, Upstreams};
+use devrun_keeper::system_limits;
 use devrun_model::route_usage::{ROUTE_USAGE_REQUEST, RouteUsage};
 use devrun_model::{DrainRequest, Failure, FailureKind, Paths, ServiceId, ServiceStatus};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -24,8 +25,15 @@ pub fn bind(path: &Path) -> Result<(UnixListener, BoundPath), Failure> {
     let path = path.with_extension(std::process::id().to_string());
     // Of an earlier process with the same number.
     let _absent = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path)
-        .map_err(|error| Failure::new(FailureKind::Config, format!("cannot listen on {}: {error}", path.display())))?;
+    let listener = UnixListener::bind(&path).map_err(|error| {
+        if system_limits::is_reached(&error) {
+            return Failure::new(FailureKind::Internal, format!("cannot open a socket: {error}"))
+                .help(system_limits::help(&error));
+        }
+        let parent = path.parent().unwrap_or(&path).display();
+        Failure::new(FailureKind::Config, format!("cannot listen on {}: {error}", path.display()))
+            .help(format!("check owner, mode and free space: ls -ld '{parent}'; df -h '{parent}'"))
+    })?;
     Ok((listener, BoundPath(path)))
 }
 

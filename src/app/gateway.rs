@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devrun_gateway::{AccessLog, Availability, Gateway, RouteCounts, Upstream, Upstreams};
+use devrun_keeper::system_limits;
 use devrun_model::feed::FeedItem;
 use devrun_model::ready::Endpoint;
 use devrun_model::{
@@ -16,9 +17,9 @@ use devrun_model::{
     Snapshot, State, exit,
 };
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
-use crate::app::{connect, drain_socket, port_conflicts};
+use crate::app::{connect, drain_socket, port_conflicts, runtime, signals};
 
 /// Between two tries to find the supervisor.
 const RECONNECT: Duration = Duration::from_millis(250);
@@ -36,17 +37,14 @@ pub fn run(file: &Path) -> Result<i32, Failure> {
     #[cfg(target_os = "linux")]
     let _still_named_exe = nix::sys::prctl::set_name(c"devrun-gateway");
     raise_open_files();
-    let internal =
-        |what: &'static str| move |error: std::io::Error| Failure::new(FailureKind::Internal, format!("{what}: {error}"));
     let (log, writer) = AccessLog::start(config.logs.clone()).map_err(internal("the access log cannot be written"))?;
     // Of the requests on a shared address the services have their own logs.
     let log = if config.kind == GatewayKind::Routes { log } else { log.errors_only() };
-    let mut builder = match config.kind {
-        GatewayKind::SharedStreams => tokio::runtime::Builder::new_multi_thread(),
+    let runtime = match config.kind {
+        GatewayKind::SharedStreams => runtime::server_runtime()?,
         // HTTP connections are served on threads of their own.
-        GatewayKind::Routes | GatewayKind::SharedHttp => tokio::runtime::Builder::new_current_thread(),
+        GatewayKind::Routes | GatewayKind::SharedHttp => runtime::waiting_runtime()?,
     };
-    let runtime = builder.enable_all().build().map_err(internal("cannot create a runtime"))?;
     let served = runtime.block_on(serve(config, log.clone()));
     // Streams of a shared address are cut here; the gateway's threads have ended.
     runtime.shutdown_background();
@@ -55,14 +53,12 @@ pub fn run(file: &Path) -> Result<i32, Failure> {
 }
 
 async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
-    let signals =
-        |kind| signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("cannot receive signals: {error}")));
-    let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let (mut term, mut int) = (signals::receive(SignalKind::terminate())?, signals::receive(SignalKind::interrupt())?);
     let listener = match devrun_keeper::inherited_socket::take() {
         Some(socket) => socket
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(socket))
-            .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot use the passed socket: {error}")))?,
+            .map_err(internal("cannot use the passed socket"))?,
         // By hand, or of a supervisor that does not pass it.
         None => listen(&config.listen).await?,
     };
@@ -87,9 +83,11 @@ async fn serve(config: GatewayConfig, log: AccessLog) -> Result<(), Failure> {
     }
     let gateway = Gateway::new(config.spec, upstreams, log, counts)
         .map_err(|reason| Failure::new(FailureKind::Config, reason).help("check the gateway's `headers` and `tls`"))?;
-    devrun_gateway::serve(listener, gateway, ended)
-        .await
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot start the threads of the gateway: {error}")))
+    devrun_gateway::serve(listener, gateway, ended).await.map_err(internal("cannot start the threads of the gateway"))
+}
+
+fn internal(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::new(FailureKind::Internal, format!("{what}: {error}")).help(system_limits::help(&error))
 }
 
 async fn listen(at: &Endpoint) -> Result<TcpListener, Failure> {

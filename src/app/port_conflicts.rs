@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use devrun_keeper::system_limits;
 use devrun_model::{Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec, Snapshot};
 use devrun_runtime::control::ControlClient;
 use devrun_runtime::ports::{self, CHOOSE_FREE_PORTS, PortConflict, PortHolder};
@@ -138,6 +139,9 @@ async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet
 /// Why a server of ours cannot listen: who holds its port, where one does.
 #[must_use]
 pub fn cannot_bind(host: &str, port: u16, error: &std::io::Error) -> Failure {
+    if system_limits::is_reached(error) {
+        return Failure::new(FailureKind::Internal, format!("cannot open a socket: {error}")).help(system_limits::help(error));
+    }
     match ports::check(host, port) {
         Err(conflict) => conflict.failure(host, port),
         Ok(()) => Failure::new(FailureKind::PortTaken, format!("cannot bind {host}:{port}: {error}")).help("devrun ports"),

@@ -1,10 +1,12 @@
 //! Which ports a project has: those it had before, those of its servers, or free ones; set aside against other stacks.
 //! `--ports auto` counts for as long as the stack that was started, or changed, with it.
 
-use std::collections::BTreeMap;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use devrun_config::PortPreference;
+use devrun_keeper::{leftover_sweep, project_journal};
 use devrun_model::{Failure, FailureKind, Paths, ServiceId, ServiceStatus, Snapshot};
 use devrun_runtime::ports::{self, PortConflict, PortHolder, PortReservations};
 use devrun_runtime::runtime_dir;
@@ -113,6 +115,12 @@ fn reserved(project: &Project) -> Result<&PortReservations, Failure> {
     Ok(project.reserved.get_or_init(|| reserved))
 }
 
+/// What is left of a run whose supervisor and keeper were killed. Looks at all processes.
+fn leftover_pids(places: &Paths) -> BTreeSet<i32> {
+    let left = project_journal::of_project(places).map(|journal| leftover_sweep::leftovers(&journal, places));
+    left.into_iter().flatten().map(|process| process.pid).collect()
+}
+
 /// Chosen ports are remembered, so that an address is the same at the next start and a running stack keeps its own. What a
 /// start chooses, and what its procfile fixes, is set aside, so that no other stack of this user chooses it at the same time.
 ///
@@ -148,11 +156,17 @@ pub fn choose(
             let _ours = set_aside(*port)?;
         }
     }
+    let leftovers = LazyCell::new(|| leftover_pids(&project.places));
     for want in &wants.ports {
         let key = format!("{}/{}", want.service, want.name);
         let before = remembered.get(&key).copied().filter(|port| !taken.contains(port));
         let free = |port: u16| {
-            let free = !taken.contains(&port) && ports::check_free("127.0.0.1", port).is_ok();
+            let free = !taken.contains(&port)
+                && match ports::check_free("127.0.0.1", port) {
+                    Ok(()) => true,
+                    // It is ended before this start, and clients know the address.
+                    Err(holder) => !running && holder.pid.is_some_and(|pid| leftovers.contains(&pid)),
+                };
             Ok::<bool, Failure>(free && set_aside(port)?)
         };
         let port = match (want.preference, before) {

@@ -85,11 +85,27 @@ pub(crate) fn can_only_exit() -> bool {
 /// # Errors
 /// `Internal` when none can be made.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    threaded(Some(2))
+}
+
+/// A runtime with a thread for each processor, for what serves connections itself.
+///
+/// # Errors
+/// `Internal` when none can be made.
+pub(crate) fn server_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    threaded(None)
+}
+
+fn threaded(threads: Option<usize>) -> Result<tokio::runtime::Runtime, Failure> {
     ensure_threads()?;
     ensure_descriptors()?;
     RUNTIME.store(true, Ordering::Relaxed);
     IS_BEING_CREATED.store(true, Ordering::Relaxed);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.enable_all().build();
     IS_BEING_CREATED.store(false, Ordering::Relaxed);
     runtime.map_err(no_runtime)
 }

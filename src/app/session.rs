@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 
+use crate::app::signals::receive;
 use crate::ui::progress::ProgressView;
 use devrun_model::exit;
 use devrun_model::feed::Outcome;
 use devrun_model::feed::{FeedItem, Status, StopReport};
-use devrun_model::{Command, Failure, FailureKind, Paths};
+use devrun_model::{Command, Failure, Paths};
 use devrun_runtime::control::ControlClient;
 
 /// A connection that watches the supervisor behind the control socket, and asks it.
@@ -187,10 +188,8 @@ impl Signals {
     /// # Errors
     /// `Internal` when they cannot be had.
     pub fn take() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
-        };
-        let (int, term, hup) = (take(SignalKind::interrupt())?, take(SignalKind::terminate())?, take(SignalKind::hangup())?);
+        let (int, term, hup) =
+            (receive(SignalKind::interrupt())?, receive(SignalKind::terminate())?, receive(SignalKind::hangup())?);
         Ok(Self { int, term, hup, has_come: false })
     }
     /// The exit code of the next one that asks for an end, after the first: one HUP may be followed by another, as the kernel sends

@@ -6,8 +6,23 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::ui::term::safe;
+use devrun_keeper::system_limits;
 use devrun_model::feed::Status;
 use devrun_model::{Failure, FailureKind};
+
+/// The signals of a kind that come to this process from now on.
+///
+/// # Errors
+/// `Internal` when they cannot be received, with the limit that is in the way.
+pub fn receive(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| refused(&error))
+}
+
+/// The failure of a command that receives no signals.
+#[must_use]
+pub fn refused(error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")).help(system_limits::help(error))
+}
 
 /// One wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +45,7 @@ impl Asides {
     /// # Errors
     /// `Internal` when they cannot be had.
     pub fn take() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
-        };
-        Ok(Self { quit: take(SignalKind::quit())?, stop: take(SignalKind::from_raw(libc::SIGTSTP))? })
+        Ok(Self { quit: receive(SignalKind::quit())?, stop: receive(SignalKind::from_raw(libc::SIGTSTP))? })
     }
     /// The next one.
     pub async fn next(&mut self) -> Aside {

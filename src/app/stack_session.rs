@@ -33,7 +33,7 @@ use crate::app::abandoned_runs;
 use crate::app::connect;
 use crate::app::port_conflicts;
 use crate::app::session::{Settled, Signals, token};
-use crate::app::signals::{Aside, Asides};
+use crate::app::signals::{self, Aside, Asides};
 use crate::app::start_scope::PlannedStart;
 use crate::app::state_watch;
 
@@ -456,9 +456,7 @@ fn internal(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
 /// A client that finds no socket of devrun asks for it by a signal (`reach`): the runtime directory may have been cleaned away.
 /// Nothing is watched meanwhile.
 fn renew_socket(places: &Paths, first: server::SocketFile) -> Result<mpsc::UnboundedReceiver<server::BoundSocket>, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut asked = signal(SignalKind::from_raw(libc::SIGURG))
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+    let mut asked = signals::receive(tokio::signal::unix::SignalKind::from_raw(libc::SIGURG))?;
     let (sender, renewed) = mpsc::unbounded_channel();
     let (places, mut now) = (places.clone(), first);
     tokio::spawn(async move {

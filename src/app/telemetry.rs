@@ -6,10 +6,10 @@ use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, exit};
 use devrun_telemetry::TelemetryRecord;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use crate::app::port_conflicts;
-use crate::app::runtime;
+use crate::app::{runtime, signals};
 
 /// Bytes of the files that a viewer gets: a few thousand records.
 const RECENT: u64 = 2 * 1024 * 1024;
@@ -23,13 +23,7 @@ pub fn run(host: &str, port: u16, dir: &Path) -> Result<i32, Failure> {
     #[cfg(target_os = "linux")]
     let _still_named_exe = nix::sys::prctl::set_name(c"devrun-telemetr");
     runtime::runtime()?.block_on(async {
-        let signals = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::new(FailureKind::Internal, format!("cannot receive signals: {error}"))
-                    .help("check the limit on open files: ulimit -n")
-            })
-        };
-        let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+        let (mut term, mut int) = (signals::receive(SignalKind::terminate())?, signals::receive(SignalKind::interrupt())?);
         let listener = match devrun_keeper::inherited_socket::take() {
             Some(socket) => socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)).map_err(|error| {
                 Failure::new(FailureKind::Internal, format!("cannot use the passed socket: {error}")).help("devrun restart")

@@ -13,6 +13,7 @@ use devrun_model::feed::Outcome;
 use devrun_model::{Command, Failure, FailureKind, Paths, Plan, ServiceId, UpOptions};
 use devrun_runtime::engine::EngineExit;
 
+use crate::app::connect;
 use crate::app::load::{self, Project};
 use crate::app::session::{Settled, Signals};
 use crate::app::stack_session::{Boot, RunSignals, StackClaim, StackEvent};
@@ -68,7 +69,7 @@ pub async fn with_temporary_stack(
     let places = &order.project.places;
     let claim = match StackClaim::take(places)? {
         Ok(claim) => claim,
-        Err(pid) => return Err(up_already(pid)),
+        Err(pid) => return Err(up_already(places, pid).await),
     };
     let signals = RunSignals::ending_only()?;
     let progress: Arc<dyn devrun_store::DownloadProgress> = match term.progress {
@@ -130,8 +131,17 @@ pub async fn with_temporary_stack(
     }
 }
 
-fn up_already(pid: Option<i32>) -> Failure {
+/// Another supervisor has the stack. One that is stopping it is soon gone.
+async fn up_already(places: &Paths, pid: Option<i32>) -> Failure {
     let who = pid.map(|pid| format!(" under supervisor {pid}")).unwrap_or_default();
+    let status = match connect::supervisor(places).await {
+        Ok(Some(mut client)) => client.status().await.ok().flatten(),
+        Ok(None) | Err(_) => None,
+    };
+    if status.is_some_and(|status| status.stopping) {
+        return Failure::new(FailureKind::Elsewhere, format!("the stack{who} is being stopped"))
+            .help("devrun down waits until it is stopped, then run this again; `--ephemeral` creates a second, temporary stack");
+    }
     Failure::new(FailureKind::Elsewhere, format!("the stack is up already{who}"))
         .help("devrun exec SERVICE -- CMD uses the running stack; `--ephemeral` creates a second, temporary one")
 }

@@ -24,6 +24,7 @@ pub async fn attach(places: &Paths, name: &str, columns: u16, rows: u16) -> Resu
     let (to_page, output) = mpsc::channel(WAITING);
     let (input, mut typed) = mpsc::channel(WAITING);
     let (mut requests, mut replies) = client.split();
+    let page = to_page.clone();
     // Each waits for the supervisor without the other: where a service answers all that is typed, both directions fill up.
     let shown = async move {
         loop {
@@ -54,6 +55,8 @@ pub async fn attach(places: &Paths, name: &str, columns: u16, rows: u16) -> Resu
         tokio::select! {
             () = shown => {}
             () = sent => {}
+            // Also while a service that reads nothing holds up what is sent, and writes nothing.
+            () = page.closed() => {}
         }
     });
     Ok(TerminalEnds { output, input })

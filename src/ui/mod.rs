@@ -2,6 +2,7 @@
 //! may fail and none panics.
 
 pub mod ci;
+pub mod copies_summary;
 pub mod dashboard;
 pub mod download;
 pub mod escape;

@@ -52,16 +52,8 @@ pub fn ready(plan: &Plan, snapshot: &Snapshot, times: &StartTimes, total: Durati
     }
 }
 
-/// What a request started and stopped: `started api.3 and api.4`, or that there was nothing to do, as what is `already` so.
-#[must_use]
-pub fn changes(times: &StartTimes, already: &str) -> String {
-    let done: Vec<String> =
-        [listed("started", times.started()), listed("stopped", times.stopped())].into_iter().flatten().collect();
-    if done.is_empty() { format!("nothing to do: {already}") } else { done.join("; ") }
-}
-
 /// `stopped a, b and c`; `None` without names.
-fn listed<'a>(verb: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(super) fn listed<'a>(verb: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     let names: Vec<&str> = names.collect();
     let (last, others) = names.split_last()?;
     Some(if others.is_empty() { format!("{verb} {last}") } else { format!("{verb} {} and {last}", others.join(", ")) })

@@ -144,7 +144,7 @@ fn t04_no_more_processes_is_a_failed_start_and_no_end_of_ours() {
             "the limit counts all processes of the user, who has others that are not ours; only root can be a new one",
         );
     }
-    let project = forty(Project::new().for_user(61_234));
+    let project = forty(Project::new().for_user(crate::harness::unused_uid()));
     let up =
         project.start_in_shell("exec bash -c 'ulimit -u 40; exec \"$0\" up -d' \"$0\"").outcome_within(Duration::from_secs(60));
     assert!(matches!(up.code, Some(1 | 125)), "{up}");

@@ -157,3 +157,29 @@ fn a_shell_that_takes_the_variables_loses_what_overrides_them() {
     holds(&out, &[("PGHOST", "127.0.0.1"), ("PGSSLMODE", "disable"), ("MYSQL_PWD", "prod")]);
     project.run(&["env", "--format", "dotenv"]).code(0).says_not("unset");
 }
+
+/// A service with `run` has no usual variables; `[env]` gives clients its address, and puts no edges between services.
+#[test]
+fn env_and_run_give_the_same_variables() {
+    let project = Project::new().procfile(
+        r#"
+        [env]
+        API_URL = "${api.url}"
+        [services.api]
+        run = "{svc:api} --listen $PORT"
+        port = "auto"
+        ready = { http = "/" }
+        [services.other]
+        run = "{svc:other}"
+        "#,
+    );
+    let run = project.run(&["run", "--", "sh", "-c", "env | grep -E '_(URL|HOST|PORT)=' | grep -v ^DEVRUN"]).code(0);
+    let env = project.run(&["env"]).code(0);
+    assert!(env.stdout.starts_with("API_URL=http://127.0.0.1:"), "{env}");
+    let of_stack = |text: &str| {
+        text.lines().filter(|line| line.starts_with("API_") || line.starts_with("OTHER_")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of_stack(&run.stdout), of_stack(&env.stdout));
+    assert_eq!(of_stack(&env.stdout).len(), 1, "{env}");
+    project.nothing_left();
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
-use crate::harness::{LONG, PATIENCE, Project, Running, eventually, is_root, signal, skipped};
+use crate::harness::{LONG, PATIENCE, Project, Running, eventually, is_root, signal, skipped, unused_uid};
 
 const STACK: &str = "[services.a]\nrun = \"{svc:a}\"\n";
 
@@ -202,6 +202,57 @@ fn few_descriptors_are_a_limit_and_not_a_panic() {
     project.nothing_left_within(PATIENCE);
 }
 
+/// The commands that serve, some of which only the keeper starts.
+#[test]
+fn few_descriptors_are_a_limit_of_a_server_and_not_a_panic() {
+    let project = Project::new().procfile(STACK);
+    let places = serde_json::json!({ "root": project.root(), "state": project.path(".devrun"), "run": project.root() });
+    let port = crate::test_ports::free_port();
+    for kind in ["routes", "shared-http", "shared-streams"] {
+        let upstreams = serde_json::json!({ "api": { "host": "127.0.0.1" } });
+        let config = serde_json::json!({
+            "service": "front", "listen": { "host": "127.0.0.1", "port": port }, "logs": project.root(), "places": places, "kind": kind,
+            "spec": { "routes": [], "headers": {}, "upstreams": upstreams, "copies": { "api": [{ "name": "api", "ports": { "main": 1 } }] } },
+            "drain": project.path("drain"),
+        });
+        project.write(&format!("{kind}.json"), &config.to_string());
+    }
+    let port_word = port.to_string();
+    for limit in [6, 8, 9, 10, 11, 12, 13, 16, 24] {
+        for args in [
+            &["web"][..],
+            &["__gateway", "routes.json"],
+            &["__gateway", "shared-http.json"],
+            &["__gateway", "shared-streams.json"],
+            &["__telemetry", "127.0.0.1", &port_word, "telemetry"],
+        ] {
+            let running = project.start_prepared(args, |command| {
+                // SAFETY: between fork and exec, one system call without memory of ours.
+                unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?)) };
+            });
+            let stat = format!("/proc/{}/stat", running.pid());
+            let has_ended = || std::fs::read_to_string(&stat).is_ok_and(|text| text.contains(") Z "));
+            let serves = || match args[0] {
+                "web" => running.stdout().contains("http://"),
+                _ => std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(),
+            };
+            eventually("it serves or has ended", PATIENCE, || (has_ended() || serves()).then_some(()));
+            if !has_ended() {
+                running.signal(Signal::SIGTERM);
+            }
+            let ended = running.outcome();
+            assert!(
+                !ended.stderr.contains("panicked") && !ended.stderr.contains("devrun failed at"),
+                "{limit} {args:?}: {ended}"
+            );
+            if !matches!(ended.code, Some(0 | 143)) {
+                ended.code(125).says("Too many open files").says("help: raise the limit on open files: ulimit -n");
+            }
+        }
+    }
+    project.nothing_left();
+}
+
 /// The directory of a copy that was killed before it had started anything, last changed an hour ago or just now.
 fn unstarted_copy(project: &Project, name: &str, is_old: bool) -> std::path::PathBuf {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -237,7 +288,7 @@ fn a_refused_thread_is_a_limit_and_not_a_panic() {
     if !is_root() {
         return skipped("only root can become a user without other processes");
     }
-    let project = Project::new().for_user(4_000_011).procfile(STACK);
+    let project = Project::new().for_user(unused_uid()).procfile(STACK);
     for (limit, args) in
         [(1, &["ls"][..]), (2, &["ls"]), (2, &["run", "--", "true"]), (3, &["up", "-d"]), (5, &["run", "--", "true"])]
     {

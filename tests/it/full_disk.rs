@@ -157,3 +157,24 @@ fn next(seed: &mut u64) -> u8 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     seed.to_le_bytes()[7]
 }
+
+/// What a start cannot write down says what to do, and nothing of a stop.
+#[test]
+fn a_start_on_a_full_disk_says_that_space_is_needed() {
+    if !is_root() {
+        return skipped("mounting a small file system needs root");
+    }
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\n");
+    let at = project.root().join("state");
+    let Some(disk) = SmallDisk::mount(&at) else { return skipped("nothing can be mounted here") };
+    let state = at.display().to_string();
+    let run = |args: &[&str]| project.run(&[&["--state-dir", state.as_str()], args].concat());
+    run(&["up", "-d"]).code(0);
+    run(&["stop", "a"]).code(0);
+    let ballast = disk.leave(0);
+    run(&["start", "a"]).says("it stays remembered as stopped by hand: No space left").says("free some space");
+    run(&["stop", "b"]).says("the stop by hand cannot be remembered: No space left").says("free some space");
+    drop(ballast);
+    run(&["down"]).code(0);
+    project.nothing_left();
+}

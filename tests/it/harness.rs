@@ -435,6 +435,13 @@ impl Terminal {
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
+/// A user without other processes, also where several runs of the tests share a machine. For [`Project::for_user`].
+pub fn unused_uid() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // A pid is at most 2²² on Linux, and a run of the tests needs few users.
+    10_000_000 + std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed) % 64
+}
+
 /// A throw-away project. See the module's text.
 #[must_use]
 pub struct Project {

@@ -149,6 +149,52 @@ fn a_procfile_is_found_named_and_checked() {
     assert_eq!(project.service("more")["state"], "running");
 }
 
+/// `import` refuses a line that could not be a service, with its place, and writes nothing. `init`, which takes over what it can, changes
+/// names, leaves an unclosed quote to the shell, and says both; `check` passes what it writes.
+#[test]
+fn lines_that_could_not_be_services_give_no_procfile_that_check_refuses() {
+    let long = "a".repeat(64);
+    let long_line = format!("{long}: sleep 1\n");
+    let twins = format!("{long}: sleep 1\n{long}b: sleep 2\n");
+    for (text, place, init) in [
+        (
+            "web: sleep 1\nw: echo 'x\n",
+            "Procfile.dev:2:4: error: the command has a ' that is never closed",
+            "w: a ' in its command",
+        ),
+        ("w: echo \"x\n", "Procfile.dev:1:4: error: the command has a \" that is never closed", "w: a \" in its command"),
+        (
+            long_line.as_str(),
+            "Procfile.dev:1:1: error: a service name has at most 63 characters",
+            "(from Procfile.dev, where it is `aaa",
+        ),
+        (twins.as_str(), "Procfile.dev:2:1: error: a service name has at most 63 characters", "sleep 2 (from Procfile.dev"),
+        ("a b: sleep 1\n", "Procfile.dev:1:1: error: ' ' cannot stand", "a-b: sleep 1 (from Procfile.dev, where it is `a b`)"),
+        (
+            "web.1: sleep 1\n",
+            "Procfile.dev:1:1: error: '.' cannot stand",
+            "web-1: sleep 1 (from Procfile.dev, where it is `web.1`)",
+        ),
+        (
+            "x: true\n_w: sleep 1\n",
+            "Procfile.dev:2:1: error: a service name starts",
+            "w: sleep 1 (from Procfile.dev, where it is `_w`)",
+        ),
+        ("w: sleep 1\nW: sleep 2\n", "", "w-w: sleep 2 (from Procfile.dev, where it is `W`)"),
+    ] {
+        let project = Project::new();
+        project.write("Procfile.dev", text);
+        if place.is_empty() {
+            project.run(&["-f", "Procfile.dev", "check"]).code(0);
+        } else {
+            project.run(&["import", "Procfile.dev"]).code(2).says(place).says_not("list of words");
+            assert!(!project.path("procfile.toml").exists(), "{text}");
+        }
+        project.run(&["init"]).code(0).says(init);
+        project.run(&["-f", "procfile.toml", "check"]).code(0);
+    }
+}
+
 /// Shows: service.port.
 #[test]
 fn run_takes_cd_and_both_spellings_of_port() {

@@ -86,6 +86,57 @@ fn keys_that_are_not_read_hold_up_no_stop() {
     project.nothing_left();
 }
 
+/// More than terminal, queue and connection take together, for a service that begins to read late: all of it arrives.
+#[test]
+fn keys_wait_for_a_service_that_reads_late() {
+    let project = Project::new().procfile(
+        "[services.late]\nrun = [\"sh\", \"-c\", \"stty raw -echo; echo deaf; until [ -e go ]; do sleep 0.05; done; head -c 2000000 | wc -c; sleep 1000\"]\ntty = true\n",
+    );
+    project.run(&["up", "-d"]).code(0);
+    let log = |text: &str| eventually(text, PATIENCE, || project.run(&["logs", "late"]).stdout.contains(text).then_some(()));
+    log("deaf");
+    let attached = project.start_in_shell("yes | head -c 2000000 | $0 attach late >/dev/null");
+    // The input does not end while nothing is read, and the stack can be looked at and stopped.
+    let second = std::time::Duration::from_secs(1);
+    crate::waits::stays_true_for("the pipe waits", second, || !attached.stderr().contains("end of input"));
+    assert_eq!(project.service("late")["state"], "running");
+    project.write("go", "");
+    log("2000000");
+    eventually("the end of the input", PATIENCE, || attached.stderr().contains("end of input").then_some(()));
+    project.run(&["down"]).code(0);
+    attached.outcome();
+    project.nothing_left();
+}
+
+/// A client that has gone is noticed also while nothing of what it sent is read, and Ctrl-] leaves a service that reads nothing.
+#[test]
+fn a_service_that_reads_nothing_can_be_left() {
+    let project = Project::new()
+        .procfile("[services.deaf]\nrun = [\"sh\", \"-c\", \"stty raw -echo; echo deaf; exec sleep 1000\"]\ntty = true\n");
+    project.run(&["up", "-d"]).code(0);
+    eventually("it is deaf", PATIENCE, || project.run(&["logs", "deaf"]).stdout.contains("deaf").then_some(()));
+    let supervisor = project.supervisor();
+    let sockets = || {
+        let open = std::fs::read_dir(format!("/proc/{supervisor}/fd")).expect("it runs").flatten();
+        open.filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter(|to| to.to_string_lossy().starts_with("socket:"))
+            .count()
+    };
+    let before = sockets();
+    project.start_in_shell("yes | head -c 2000000 | timeout 1 $0 attach deaf; true").outcome().code(0);
+    eventually("its connection is closed", PATIENCE, || (sockets() <= before).then_some(()));
+    let mut terminal = project.terminal(&["attach", "deaf"]);
+    eventually("raw mode", PATIENCE, || (!terminal.is_cooked()).then_some(()));
+    (0..600).for_each(|_| terminal.send(&[b'x'; 2000]));
+    // Keys are lost, which rings the bell.
+    terminal.wait_for("\x07");
+    terminal.send(b"\x1d");
+    let left = terminal.outcome().code(0);
+    assert!(left.stdout.contains("detached from deaf; it keeps running; keys that it has not read are lost"), "{left}");
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
 /// More than the buffers of the connection take in either direction, for a service that answers all of it.
 #[test]
 fn much_input_that_is_echoed_does_not_block_the_connection() {

@@ -244,3 +244,32 @@ fn each_taken_port_has_its_own_line_and_command() {
         assert_eq!(at.and_then(|at| lines.get(at + 1)), Some(&kill.as_str()), "{up}");
     }
 }
+
+/// What is left of the run is ended before the next start, so its ports are as good as free.
+#[test]
+fn chosen_ports_stay_when_supervisor_and_keeper_were_killed() {
+    let project = Project::new().procfile(
+        "[services.a]\nrun = \"{svc:a} --listen $PORT\"\nport = \"auto\"\nready = { tcp = true }\n\
+         [services.c]\nrun = \"{svc:c} --listen $PORT\"\nport = \"auto\"\nreplicas = 2\nready = { tcp = true }\n",
+    );
+    let ports = |project: &Project| {
+        let services = project.ps()["services"].as_array().cloned().expect("services");
+        services.iter().map(|service| (service["ports"]["main"].clone(), service["url"].clone())).collect::<Vec<_>>()
+    };
+    project.run(&["up", "-d"]).code(0);
+    let before = ports(&project);
+    project.kill_both();
+    assert_eq!(project.alive("a").len(), 1, "it still listens");
+    project.run(&["up", "-d"]).code(0);
+    assert_eq!(ports(&project), before);
+    // Another program that takes a port meanwhile keeps it.
+    project.run(&["down"]).code(0);
+    let port = before[0].0.as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it is free now");
+    project.run(&["up", "-d"]).code(0);
+    assert_ne!(ports(&project)[0], before[0]);
+    assert_eq!(ports(&project)[1..], before[1..]);
+    drop(taken);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}

@@ -226,6 +226,50 @@ fn one_copy_of_many_to_come_has_the_shared_address() {
     project.nothing_left();
 }
 
+/// `scale` starts new copies of what runs only, and says what does not.
+#[test]
+fn copies_that_are_not_running_are_named() {
+    let other = "[services.other]\nrun = \"{svc:other}\"";
+    let project = project("", &format!("{HTTP}\n{other}"));
+    project.run(&["up", "-d", "other"]).code(0);
+    let scale = |what: &str| project.run(&["scale", what]).code(0).says_not("nothing to do");
+    scale("api=3").says("api has 3 copies and is not running (devrun start api)");
+    assert_eq!(names(&project), [""; 0]);
+    scale("api=1").says("api has 1 copy and is not running (devrun start api)\n");
+    project.run(&["start", "api"]).code(0);
+    assert_eq!(names(&project), ["api"]);
+    scale("api=3").says("started api.2 and api.3\n");
+    project.run(&["stop", "api.2"]).code(0);
+    scale("api=3").says("api.2 is not running (devrun start api)\n");
+    scale("api=4").says("started api.4; api.2 is not running (devrun start api)\n");
+    project.run(&["stop", "api"]).code(0);
+    scale("api=2").says("api has 2 copies and is not running (devrun start api)");
+    project.run(&["start", "api"]).code(0);
+    assert_eq!(names(&project), ["api", "api.2"]);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// Next to a copy that was started alone the others have ports of their own, which are named; the note tells what gives them one address.
+#[test]
+fn copies_that_share_no_address_are_named_with_their_ports() {
+    let project = project("", HTTP);
+    project.run(&["up", "-d"]).code(0);
+    for command in [&["scale", "api=2"][..], &["up", "-d", "--scale", "api=3"]] {
+        let run = project.run(command).code(0).says("note: nothing balances between api and the ports of api.");
+        let (name, _, port) = copies(&project).pop().expect("a copy");
+        run.says(&format!("of {name} (port {port}); for one address of all copies set `replicas = 1` in [services.api]"));
+    }
+    project.run(&["scale", "api="]).code(0).says_not("note:");
+    project.rewrite(&api("replicas = 1", HTTP));
+    project.run(&["up", "-d"]).code(0).says_not("note:");
+    project.run(&["scale", "api=2"]).code(0).says("started api.2\n").says_not("note:");
+    let address = shared(&project, "api");
+    assert!(copies(&project).iter().all(|(_, _, port)| *port != u64::from(address)));
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
 /// A copy that was started alone keeps its name and its port; what it is behind a gateway is balanced with the others.
 #[test]
 fn a_copy_that_was_started_alone_is_not_touched() {
@@ -236,7 +280,7 @@ fn a_copy_that_was_started_alone_is_not_touched() {
     let port = u16::try_from(project.service("front")["ports"]["main"].as_u64().expect("its port")).expect("a port");
     let load = Load::begin(port, 4, "/");
     load.answered(20);
-    project.run(&["scale", "api=3"]).code(0).says("started api.2 and api.3");
+    project.run(&["scale", "api=3"]).code(0).says("started api.2 and api.3").says_not("nothing balances");
     assert_eq!(names(&project), ["api", "api.2", "api.3"]);
     assert_eq!(copies(&project)[0], alone[0]);
     project.run(&["scale", "api=3"]).code(0).says("nothing to do: api has 3 copies");

@@ -141,3 +141,21 @@ fn what_the_command_of_a_run_with_a_recipe_asks_is_answered_by_its_stack() {
     project.run(&["ps", "--json"]).code(0).says_not("telemetry");
     project.nothing_left();
 }
+
+/// It is no stack that one could use: what to type is to wait for its end.
+#[test]
+fn a_run_during_a_stop_says_that_it_is_being_stopped() {
+    let project = Project::new().procfile("[services.slow]\nrun = \"{svc:slow} --ignore-term\"\nstop = { grace = \"3s\" }\n");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["run", "--", "true"]).code(6).says("the stack is up already").says("help: devrun exec SERVICE");
+    let down = project.start(&["down"]);
+    project.wait_state("slow", "stopping");
+    project
+        .run(&["run", "--", "true"])
+        .code(6)
+        .says("is being stopped")
+        .says("help: devrun down waits until it is stopped, then run this again")
+        .says_not("devrun exec");
+    down.outcome().code(0);
+    project.nothing_left();
+}

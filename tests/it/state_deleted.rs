@@ -86,3 +86,29 @@ fn a_moved_project_keeps_running() {
     project.run(&["down"]).code(0);
     project.nothing_left();
 }
+
+/// What to type is to move it away, and not to make something writable.
+#[test]
+fn a_file_in_the_place_of_a_directory_is_named() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    let logs = project.path(".devrun/logs");
+    std::fs::remove_dir_all(&logs).expect("our own directory");
+    project.write(".devrun/logs", "");
+    project
+        .run(&["up", "-d"])
+        .code(2)
+        .says(&format!("{} is not a directory", logs.display()))
+        .says(&format!("help: remove it: rm '{}'", logs.display()));
+    std::fs::remove_file(&logs).expect("our own file");
+    project.write("file", "");
+    let file = project.path("file").display().to_string();
+    project
+        .run(&["--state-dir", &format!("{file}/state"), "up", "-d"])
+        .code(2)
+        .says(&format!("help: a file has the name of a directory; move it away: mv '{file}' '{file}.moved'"));
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}

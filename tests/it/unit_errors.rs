@@ -81,3 +81,16 @@ fn a_runtime_directory_that_cannot_be_used_is_named() {
         .says("help: systemctl --user restart devrun-NAME.service writes it again");
     project.nothing_left();
 }
+
+/// The help is that of `up`, with the place where systemd keeps the output.
+#[test]
+fn a_service_that_does_not_become_ready_has_the_help_of_its_last_answer() {
+    let project = Project::new().procfile(
+        "[services.web]\nrun = \"sleep 1000\"\nready = { cmd = \"sh -c 'exit 127'\", within = \"1s\", every = \"100ms\" }\n",
+    );
+    project.run(&["__unit", "plan"]).code(0);
+    project.run(&["__unit", "ready", "web"]).code(3).says(
+        "help: journalctl shows its output; services.web.ready.cmd runs a command that is not there: install or correct it",
+    );
+    project.nothing_left();
+}

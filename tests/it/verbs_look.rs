@@ -313,7 +313,7 @@ fn down_emergency_all_ends_every_stack_of_the_user() {
     if !is_root() {
         return crate::harness::skipped("needs root");
     }
-    let uid = 54_321;
+    let uid = crate::harness::unused_uid();
     let text = "[services.a]\nrun = [\"sh\", \"-c\", \"exec sleep 1000\", \"{token}\"]\n";
     let project = Project::new().for_user(uid);
     project.rewrite(text);

@@ -189,11 +189,11 @@ fn a_failing_script_leaves_nothing_and_names_its_line() {
             let runner = stack.runner().await;
             let failure: Failure = first_boot(&stack.context(&runner)).await.unwrap_err();
             assert_eq!(failure.kind, FailureKind::Task);
-            assert!(failure.reason.contains("01.sql:4: ERROR: column \"nope\" does not exist"), "{}", failure.reason);
+            assert!(failure.reason.contains("01.sql:4:11: ERROR: column \"nope\" does not exist"), "{}", failure.reason);
             assert!(names(&stack.volume.path).is_empty(), "{:?}", names(&stack.volume.path));
             script(&stack, "01.sql", "\\connect other\n");
             let failure = first_boot(&stack.context(&runner)).await.unwrap_err();
-            assert!(failure.reason.contains("01.sql:1: \\connect"), "{}", failure.reason);
+            assert!(failure.reason.contains("01.sql:1:1: \\connect"), "{}", failure.reason);
             script(&stack, "01.sql", "SELECT 1;");
             script(&stack, "02.sh", "echo going; exit 3\n");
             let failure = first_boot(&stack.context(&runner)).await.unwrap_err();

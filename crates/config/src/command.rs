@@ -145,10 +145,14 @@ fn checked(resolver: &Resolver<'_>, node: &TomlNode, argv: Vec<String>, env: BTr
 fn report(resolver: &Resolver<'_>, node: &TomlNode, bad: BadCommand) -> Reported {
     match bad {
         BadCommand::Template(bad) => resolver.bad_template(&bad, node.span),
-        BadCommand::Quote(quote) => resolver.report(
-            Diagnostic::error(node.span, format!("the command has a {quote} that is never closed"))
-                .help("close it, or give a list of words: run = [\"echo\", \"it's\"]"),
-        ),
+        BadCommand::Quote(quote) => {
+            let help = if resolver.document.plain {
+                "close it; an apostrophe in a text is written as \"it's\""
+            } else {
+                "close it, or give a list of words: run = [\"echo\", \"it's\"]"
+            };
+            resolver.report(Diagnostic::error(node.span, format!("the command has a {quote} that is never closed")).help(help))
+        }
     }
 }
 

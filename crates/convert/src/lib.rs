@@ -15,10 +15,13 @@ mod export;
 mod foreign_format;
 mod import;
 mod init;
+mod open_quote;
 #[cfg(feature = "compose")]
 mod process_compose;
 #[cfg(feature = "compose")]
 mod process_variables;
+#[cfg(feature = "compose")]
+mod procfile_names;
 mod replacement;
 mod report;
 mod toml_writer;

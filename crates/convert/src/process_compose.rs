@@ -5,11 +5,16 @@ use std::path::{Path, PathBuf};
 
 use super::Converted;
 use super::compose::syntax;
+use super::open_quote::open_quote;
 use super::process_variables;
+use super::procfile_names::{ensure_distinct, is_called, procfile_name};
 use super::report::{At, ConversionReport};
 use super::toml_writer::{Procfile, Section, Toml};
 use super::yaml::{self, Map, YamlNode, YamlValue, get};
 use devrun_model::{Failure, FailureKind};
+
+/// What stands before a name that begins with another character than a procfile's may.
+const NAME_START: char = 'p';
 
 /// Reads and maps.
 pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Result<Converted, Failure> {
@@ -94,6 +99,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
         return Err(Failure::new(FailureKind::Config, format!("{name} has no process below `processes:`"))
             .help("it has `processes:` and, below it, a name each"));
     }
+    ensure_distinct(&processes, NAME_START, &report)?;
     let completed: BTreeSet<String> = processes
         .iter()
         .flat_map(|(_, node)| node.get("depends_on").and_then(YamlNode::map).into_iter().flatten())
@@ -113,6 +119,9 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
     };
     for (key, node) in &processes {
         let name = our_name(&key.name);
+        if name != key.name {
+            import.report.mapped(key.at, format!("processes.{}", key.name), is_called(&name));
+        }
         let mut section = Section { behind: import.report.place(key.at), ..Section::default() };
         let task = import.completed.contains(&key.name);
         if import.process(&key.name, key.at, node, task, &mut section) {
@@ -144,12 +153,7 @@ struct Import {
 }
 
 fn our_name(name: &str) -> String {
-    let name: String = name
-        .chars()
-        .map(|char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '-' })
-        .take(60)
-        .collect();
-    if name.starts_with(|char: char| char.is_ascii_alphanumeric()) { name } else { format!("p{name}") }
+    procfile_name(name, NAME_START)
 }
 
 fn variables(node: &YamlNode) -> Vec<(String, Toml)> {
@@ -186,7 +190,14 @@ impl Import {
         let words = node.get("entrypoint").map(YamlNode::texts).unwrap_or_default();
         let run = match node.get("command").and_then(YamlNode::scalar) {
             // The shell looks its own variables up, as it did before.
-            Some(command) if !command.trim().is_empty() => self.command(command.trim(), section),
+            Some(command) if !command.trim().is_empty() => {
+                // In a here-document it may be text.
+                if let Some(quote) = open_quote(&command).filter(|_| !command.contains("<<")) {
+                    let at = node.get("command").map_or(at, |command| command.at);
+                    self.report.not_mapped(at, what("command"), format!("a {quote} is never closed: correct it in `run`"));
+                }
+                self.command(command.trim(), section)
+            }
             _ if !words.is_empty() => Toml::texts(words.into_iter().map(|(word, _)| for_shell(&word))),
             _ => {
                 self.report.not_mapped(at, format!("processes.{process}"), "has no `command`: give it run = \"COMMAND\"");
@@ -299,6 +310,8 @@ impl Import {
         if words.iter().any(|word| matches!(*word, "source" | "[[" | "shopt" | "declare" | "pushd" | "popd"))
             || command.contains("<(")
             || command.contains("<<<")
+            // `check` refuses a line for a shell that has such a quote; here the shell does.
+            || open_quote(command).is_some()
         {
             return list("bash", "-c");
         }

@@ -47,6 +47,7 @@ pub use definition_diff::only_login_differs;
 pub use devrun_model::graph;
 pub use event::Event;
 pub use left_processes::{EXIT_HOLD, holds_exit, judge_left_processes};
+pub use not_ready_help::not_ready_help;
 pub use service_view::{ServiceView, StopProgress};
 pub use start_eligibility::{UnmetDependency, command_may_be_installed, file_may_be_written, is_useless_without};
 pub use supervisor::Supervisor;

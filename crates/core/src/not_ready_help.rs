@@ -5,8 +5,9 @@ use devrun_model::ServiceSpec;
 /// The answer of a `cmd` check whose command is not on the PATH.
 const NOT_IN_PATH: &str = " is not found in the service's PATH";
 
-/// The help of the failure: first a command that can be typed, then what to change.
-pub(super) fn not_ready_help(spec: &ServiceSpec, answer: &str) -> String {
+/// The help of the failure: first the command that shows its output, then what to change.
+#[must_use]
+pub fn not_ready_help(spec: &ServiceSpec, logs: &str, answer: &str) -> String {
     let service = format!("services.{}", spec.service);
     let change = if let Some((command, _)) = answer.split_once(NOT_IN_PATH) {
         format!("install {command}, or correct {service}.ready.cmd")
@@ -19,7 +20,7 @@ pub(super) fn not_ready_help(spec: &ServiceSpec, answer: &str) -> String {
     } else {
         format!("raise {service}.ready.within if it needs longer")
     };
-    format!("devrun logs {}; {change}", spec.id)
+    format!("{logs}; {change}")
 }
 
 /// The port of `it listens on 0.0.0.0:18765, not on $PORT (18766)`; the first one of several.
@@ -67,7 +68,7 @@ mod tests {
             ("503 from /", "raise services.web.ready.within if it needs longer"),
             ("connection refused", "raise services.web.ready.within if it needs longer"),
         ] {
-            assert_eq!(not_ready_help(&spec, answer), format!("devrun logs web; {change}"));
+            assert_eq!(not_ready_help(&spec, "devrun logs web", answer), format!("devrun logs web; {change}"));
         }
     }
 }

@@ -349,6 +349,9 @@ fn timeout_failure(spec: &devrun_model::ServiceSpec, live: &LiveProcess) -> Fail
     }
     let within = spec.ready.as_ref().map(|ready| ready.within).unwrap_or_default();
     let answer = live.ready.as_ref().and_then(|ready| ready.answer()).unwrap_or("no probe has answered");
-    Failure::new(FailureKind::NotReady, format!("not ready within {}: {answer}", duration::format(within)))
-        .help(not_ready_help(spec, answer))
+    Failure::new(FailureKind::NotReady, format!("not ready within {}: {answer}", duration::format(within))).help(not_ready_help(
+        spec,
+        &format!("devrun logs {}", spec.id),
+        answer,
+    ))
 }

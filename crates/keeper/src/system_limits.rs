@@ -12,14 +12,20 @@ pub fn help(error: &io::Error) -> &'static str {
         Some(libc::EAGAIN) => PROCESSES,
         Some(libc::EMFILE) => "raise the limit on open files: ulimit -n 4096",
         Some(libc::ENFILE) => "the machine has too many open files: close some programs, or raise fs.file-max",
-        Some(libc::ENOMEM) => "memory is used up: end some processes",
+        Some(libc::ENOMEM | libc::ENOBUFS) => "memory is used up: end some processes",
         _ => "devrun doctor looks at what this machine allows",
     }
 }
 
+/// Whether a limit of the process or of the machine is what refuses a descriptor or memory, and not what was asked for.
+#[must_use]
+pub fn is_reached(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::help;
+    use super::{help, is_reached};
     use std::io::Error;
 
     #[test]
@@ -27,5 +33,7 @@ mod tests {
         assert!(help(&Error::from_raw_os_error(libc::EAGAIN)).contains("ulimit -u"));
         assert!(help(&Error::from_raw_os_error(libc::EMFILE)).contains("ulimit -n"));
         assert!(help(&Error::from_raw_os_error(libc::EIO)).starts_with("devrun doctor"));
+        assert!(is_reached(&Error::from_raw_os_error(libc::EMFILE)));
+        assert!(!is_reached(&Error::from_raw_os_error(libc::EADDRINUSE)));
     }
 }

@@ -17,6 +17,8 @@ use devrun_model::{Failure, FailureKind};
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 /// Long enough for any key, short enough to hold in memory.
 const LARGEST: u64 = 64 * 1024;
+const NOT_REGULAR: &str = "not a regular file";
+const NEW_VALUE: &str = "a new value";
 /// Random characters in the name of a value that does not count yet.
 const DRAFT: usize = 12;
 
@@ -95,11 +97,18 @@ pub fn read(dir: &Path, name: &str) -> Result<Option<String>, Failure> {
 
 fn refused(path: &Path, why: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::Config, format!("secret {}: {why}", path.display()))
+        .help(format!("check owner, mode and free space: ls -ld '{0}'; df -h '{0}'", path.parent().unwrap_or(path).display()))
+}
+
+/// What stands in the place of a file or directory of ours.
+fn in_its_place(path: &Path, why: &str, wanted: &str) -> Failure {
+    refused(path, why).help(format!("move it away, and {wanted} is made: mv '{0}' '{0}.moved'", path.display()))
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
     if name.is_empty() || name.starts_with('.') || name.len() > 200 || name.contains(['/', '\0']) {
-        return Err(Failure::new(FailureKind::Config, format!("{name:?} cannot name a secret")));
+        return Err(Failure::new(FailureKind::Config, format!("{name:?} cannot name a secret"))
+            .help("up to 200 characters without `/`, beginning with another one than a dot"));
     }
     Ok(())
 }
@@ -133,7 +142,7 @@ fn open_folder(dir: &Path) -> Result<Option<OwnedFd>, Failure> {
     let folder = match rustix::fs::open(dir, flags, Mode::empty()) {
         Ok(folder) => folder,
         Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused(dir, "a symbolic link, or not a directory")),
+        Err(Errno::LOOP | Errno::NOTDIR) => return Err(in_its_place(dir, "a symbolic link, or not a directory", "a directory")),
         Err(error) => return Err(refused(dir, error)),
     };
     let stat = rustix::fs::fstat(&folder).map_err(|error| refused(dir, error))?;
@@ -148,18 +157,23 @@ fn read_below(folder: &OwnedFd, dir: &Path, name: &str) -> Result<Option<String>
     let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err(refused(&path, "it is a link")),
+        Err(Errno::LOOP) => return Err(in_its_place(&path, "it is a link", NEW_VALUE)),
+        // A socket.
+        Err(Errno::NXIO) => return Err(in_its_place(&path, NOT_REGULAR, NEW_VALUE)),
         Err(error) => return Err(refused(&path, error)),
     };
     let stat = rustix::fs::fstat(&file).map_err(|error| refused(&path, error))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(refused(&path, "not a regular file"));
+        return Err(in_its_place(&path, NOT_REGULAR, NEW_VALUE));
     }
     check_private(&path, &stat, "600")?;
     let mut text = String::new();
-    File::from(file).take(LARGEST + 1).read_to_string(&mut text).map_err(|error| refused(&path, error))?;
+    File::from(file).take(LARGEST + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => refused(&path, "it is not UTF-8").help("save its value as UTF-8"),
+        _ => refused(&path, error),
+    })?;
     if text.len() as u64 > LARGEST {
-        return Err(refused(&path, "it is larger than 64 KiB"));
+        return Err(refused(&path, "it is larger than 64 KiB").help("put the value alone into it"));
     }
     // What an editor adds is not part of the value: a byte order mark in front, a newline behind.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -283,7 +297,16 @@ mod tests {
         std::os::unix::fs::symlink(&dir, folder.path().join("folder-link")).unwrap();
         assert!(read(&folder.path().join("folder-link"), "x").is_err());
         std::fs::create_dir(dir.join("folder")).unwrap();
-        assert!(read(&dir, "folder").is_err());
+        nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
+        for name in ["link", "folder", "fifo", "socket"] {
+            let failure = read(&dir, name).unwrap_err();
+            let moved = format!("move it away, and a new value is made: mv '{0}' '{0}.moved'", dir.join(name).display());
+            assert_eq!(failure.help.unwrap(), moved, "{}", failure.reason);
+        }
+        std::fs::write(dir.join("bytes"), b"\xff").unwrap();
+        std::fs::set_permissions(dir.join("bytes"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(read(&dir, "bytes").unwrap_err().help.unwrap().contains("UTF-8"));
         std::fs::write(dir.join("empty"), "").unwrap();
         std::fs::set_permissions(dir.join("empty"), std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(read_or_create(&dir, "empty", 8).is_err(), "an empty secret was made anew");

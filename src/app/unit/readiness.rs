@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use devrun_core::not_ready_help;
 use devrun_model::keeper::RunAs;
 use devrun_model::{Check, Failure, FailureKind, ReadySpec, ServiceSpec, duration, exit};
 use devrun_runtime::probe::{self, ListenWatch, ProbeReport, ProbeSubject};
@@ -76,6 +77,5 @@ async fn first_pass(spec: &ServiceSpec, ready: ReadySpec, runner: devrun_keeper:
 
 fn not_ready(spec: &ServiceSpec, within: Duration, last: &str) -> Failure {
     let reason = format!("{} was not ready within {}: {last}", spec.id, duration::human(within));
-    Failure::new(FailureKind::NotReady, reason)
-        .help(format!("raise services.{}.ready.within; journalctl shows its output", spec.service))
+    Failure::new(FailureKind::NotReady, reason).help(not_ready_help(spec, "journalctl shows its output", last))
 }

@@ -214,6 +214,9 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
     for script in found.scripts() {
         let from = if script.dir.is_empty() { script.from } else { format!("{}/{}", script.dir, script.from) };
         say(format!("{}: {} (from {from})", script.name, script.run));
+        if let Some(fault) = script.fault {
+            say(format!("{}: {fault}", script.name));
+        }
     }
     for missing in found.missing_modules() {
         say(format!("{missing}; the procfile has the command as a comment"));

@@ -5,11 +5,14 @@
 //! shown until the service ends, and the service is not sent an end of file, which would end most of them.
 
 use clap::Args;
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
 
 use crate::ui::output;
 use crate::ui::term::say;
@@ -33,6 +36,10 @@ pub struct AttachArgs {
 
 /// Ctrl-].
 const LEAVE: u8 = 0x1d;
+/// Bursts of keys of a terminal that may wait here, beyond those that the supervisor keeps for a service that does not read.
+const HELD_KEYS: usize = 64;
+/// How long Ctrl-] waits for the keys before it to be sent.
+const LEAVE_WAITS: Duration = Duration::from_millis(300);
 /// Where standard output is not a terminal.
 const USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 
@@ -66,6 +73,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
         let size = terminal::size(std::io::stdout()).unwrap_or(USUAL);
         client.attach(&id, size.columns, size.rows).await?;
         let (mut requests, mut replies) = client.split();
+        let mut lost = false;
         let left = {
             let stdin = std::io::stdin();
             let interactive = stdin.is_terminal();
@@ -78,7 +86,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
             let mut screen = Screen::default();
             loop {
                 let raw = if interactive { RawMode::enter(stdin.as_fd()).ok() } else { None };
-                let input = SentInput { requests: &mut requests, keys: &mut keys, interactive, id: &id };
+                let input = SentInput { requests: &mut requests, keys: &mut keys, interactive, id: &id, lost: &mut lost };
                 let left = sit(input, &mut replies, &mut taken, &mut screen).await;
                 screen.tidy();
                 drop(raw);
@@ -88,13 +96,14 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
                 }
             }
         };
+        let note = if lost { "; keys that it has not read are lost" } else { "" };
         Ok(match left {
             Left::Ended => {
-                say(format!("\n{id} has ended"));
+                say(format!("\n{id} has ended{note}"));
                 exit::DONE
             }
             Left::Detached => {
-                say(format!("\ndetached from {id}; it keeps running"));
+                say(format!("\ndetached from {id}; it keeps running{note}"));
                 exit::DONE
             }
             Left::Gone => return Err(connection_lost(&project.places, &id).await),
@@ -113,10 +122,8 @@ struct Taken {
 
 impl Taken {
     fn new() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))
-        };
-        let (resized, suspended) = (take(SignalKind::window_change())?, take(SignalKind::from_raw(libc::SIGTSTP))?);
+        let (resized, suspended) =
+            (signals::receive(SignalKind::window_change())?, signals::receive(SignalKind::from_raw(libc::SIGTSTP))?);
         Ok(Self { signals: Signals::take()?, resized, suspended })
     }
 }
@@ -179,6 +186,14 @@ struct SentInput<'a> {
     keys: &'a mut Receiver<Vec<u8>>,
     interactive: bool,
     id: &'a ServiceId,
+    lost: &'a mut bool,
+}
+
+/// How keys were sent.
+enum Sent {
+    All,
+    /// Ctrl-], or the terminal was closed.
+    Left,
 }
 
 impl SentInput<'_> {
@@ -187,7 +202,7 @@ impl SentInput<'_> {
         loop {
             tokio::select! {
                 typed = self.keys.recv(), if has_input => {
-                    let Some(mut bytes) = typed else {
+                    let Some(bytes) = typed else {
                         // A terminal that was closed.
                         if self.interactive {
                             return Ok(Left::Detached);
@@ -196,12 +211,7 @@ impl SentInput<'_> {
                         say(format!("end of input: showing the output of {} until it ends (Ctrl-C detaches)", self.id));
                         continue;
                     };
-                    let leave = if self.interactive { bytes.iter().position(|byte| *byte == LEAVE) } else { None };
-                    bytes.truncate(leave.unwrap_or(bytes.len()));
-                    if !bytes.is_empty() {
-                        self.requests.keys(bytes).await?;
-                    }
-                    if leave.is_some() {
+                    if matches!(self.deliver(bytes).await?, Sent::Left) {
                         return Ok(Left::Detached);
                     }
                 }
@@ -213,6 +223,49 @@ impl SentInput<'_> {
             }
         }
     }
+
+    /// Sends keys, which a service that does not read holds up. A pipe waits then; what is typed at a terminal is looked through for
+    /// Ctrl-] meanwhile, and rings the bell where it has no place any more, as a terminal does by itself.
+    async fn deliver(&mut self, bytes: Vec<u8>) -> Result<Sent, Failure> {
+        let mut leave_at = None;
+        let mut queue = VecDeque::new();
+        queue.extend(if self.interactive { before_leaving(bytes, &mut leave_at) } else { Some(bytes) });
+        while let Some(bytes) = queue.pop_front() {
+            let sending = self.requests.keys(bytes);
+            tokio::pin!(sending);
+            loop {
+                tokio::select! {
+                    biased;
+                    sent = &mut sending => break sent?,
+                    () = tokio::time::sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
+                        *self.lost = true;
+                        return Ok(Sent::Left);
+                    }
+                    typed = self.keys.recv(), if self.interactive && leave_at.is_none() => {
+                        let Some(more) = typed else { return Ok(Sent::Left) };
+                        let more = before_leaving(more, &mut leave_at);
+                        if queue.len() < HELD_KEYS {
+                            queue.extend(more);
+                        } else {
+                            *self.lost = true;
+                            // A terminal that is gone is noticed elsewhere.
+                            let _gone = output::write(output::Stream::Err, b"\x07");
+                        }
+                    }
+                }
+            }
+        }
+        Ok(if leave_at.is_some() { Sent::Left } else { Sent::All })
+    }
+}
+
+/// The keys before Ctrl-], with which the time begins that those have which were typed before it.
+fn before_leaving(mut bytes: Vec<u8>, leave_at: &mut Option<Instant>) -> Option<Vec<u8>> {
+    if let Some(position) = bytes.iter().position(|byte| *byte == LEAVE) {
+        bytes.truncate(position);
+        *leave_at = Some(Instant::now() + LEAVE_WAITS);
+    }
+    Some(bytes).filter(|bytes| !bytes.is_empty())
 }
 
 /// What is typed. Reading a terminal cannot be given up, so it has a thread that ends with the process.

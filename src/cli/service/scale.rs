@@ -1,6 +1,7 @@
 //! `devrun scale`: another number of copies while the stack runs, remembered until the procfile's own number changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clap::Args;
 use devrun_model::{Command, Failure, FailureKind, Paths, ServiceName, exit};
@@ -10,8 +11,8 @@ use crate::app::remembered_scale;
 use crate::app::request::{session, settle_with};
 use crate::app::unknown_service::unknown_service;
 use crate::globals::Globals;
+use crate::ui::copies_summary;
 use crate::ui::start_times::StartTimes;
-use crate::ui::summary;
 use crate::ui::term::Term;
 
 /// As many copies as a service may have.
@@ -56,18 +57,18 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
             return Err(failure);
         }
     };
-    let copies = |name: &ServiceName| match plan.ids_of(name).count() {
-        1 => format!("{name} has 1 copy"),
-        count => format!("{name} has {count} copies"),
-    };
-    let already = services.iter().map(copies).collect::<Vec<_>>().join(", ");
     let copies_wanted: Vec<(ServiceName, usize)> =
         services.iter().map(|name| (name.clone(), plan.ids_of(name).count())).collect();
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let asked = async {
             let (session, status) = session(&project).await?;
-            let done = |times: &StartTimes| Some(summary::changes(times, &already));
-            settle_with(session, &status, Command::Scale { plan, services }, term, done).await
+            let done = |times: &StartTimes| {
+                let scaled = copies_summary::scaled(&plan, &services, &status.snapshot, times);
+                let notes = copies_summary::without_shared_address(&plan, times);
+                Some([vec![scaled], notes].concat().join("\n"))
+            };
+            let command = Command::Scale { plan: Arc::clone(&plan), services: services.clone() };
+            settle_with(session, &status, command, term, done).await
         };
         let result = asked.await;
         if !matches!(result, Ok(exit::DONE)) && !is_in_force(&project.places, &copies_wanted).await {

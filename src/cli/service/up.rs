@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ui::ci;
+use crate::ui::copies_summary;
 use crate::ui::download;
 use crate::ui::logview::{LogView, Style};
 use crate::ui::progress::ProgressView;
@@ -529,6 +530,7 @@ impl Stack {
         }
         if outcome.failures.is_empty() && outcome.blocked.is_empty() {
             say(summary::ready(&self.plan, snapshot, times, took));
+            copies_summary::without_shared_address(&self.plan, times).iter().for_each(say);
         }
         let urls = summary::urls(&self.plan, snapshot, |service| self.private.contains(&(service.to_owned(), "main".to_owned())));
         if !urls.is_empty() {

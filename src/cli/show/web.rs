@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::ui::term::{Term, data, say};
+use devrun_keeper::system_limits;
 use devrun_model::{Failure, FailureKind};
 use devrun_runtime::ports::{self, PortConflict};
 use devrun_web::WebServer;
@@ -73,6 +74,9 @@ pub fn run(globals: &Globals, args: &WebArgs, _term: Term) -> Result<i32, Failur
 
 /// Who holds the port, and another one.
 async fn cannot_bind(port: u16, error: &std::io::Error) -> Failure {
+    if system_limits::is_reached(error) {
+        return port_conflicts::cannot_bind("127.0.0.1", port, error);
+    }
     let reason = match ports::check("127.0.0.1", port) {
         Err(PortConflict::Held(holder)) => {
             let mut named = [(port, holder)];

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::super::procfile_names::is_called;
 use super::super::report::At;
 use super::super::yaml::{YamlKey, YamlNode, YamlValue, get};
 use super::addresses::{extra_hosts, is_this_machine};
@@ -23,11 +24,7 @@ impl Importer<'_> {
     pub(super) fn draft(&mut self, key: &YamlKey, node: &YamlNode) -> Draft {
         let name = our_name(&key.name);
         if name != key.name {
-            self.report.mapped(
-                key.at,
-                format!("services.{}", key.name),
-                format!("is called `{name}`: a procfile's names hold letters, digits, `_` and `-`"),
-            );
+            self.report.mapped(key.at, format!("services.{}", key.name), is_called(&name));
         }
         let (context, dockerfile) = self.build(node, key.at);
         let kind = self.kind(key, node, dockerfile, context.as_ref());

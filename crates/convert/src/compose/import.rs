@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::super::converted::{Converted, Surroundings};
+use super::super::procfile_names::ensure_distinct;
 use super::super::report::{ConversionReport, KeyOutcome};
 use super::super::toml_writer::{Procfile, Section, Toml};
-use super::super::yaml::{Map, get};
+use super::super::yaml::{Map, YamlNode, get};
 use super::draft::{Draft, NativeKind};
-use super::importer::Importer;
+use super::importer::{Importer, NAME_START};
 use super::load::{self, SourceReader};
 use super::values::Values;
 use devrun_model::{Failure, FailureKind};
@@ -111,6 +112,9 @@ impl Importer<'_> {
                 key.name,
                 node.kind()
             )));
+        }
+        for map in std::iter::once(map).chain(get(&self.tree, "volumes").and_then(YamlNode::map)) {
+            ensure_distinct(map, NAME_START, &self.report)?;
         }
         Ok(map.clone())
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::super::procfile_names::procfile_name;
 use super::super::report::{At, ConversionReport};
 use super::super::toml_writer::Procfile;
 use super::super::yaml::Map;
@@ -10,6 +11,9 @@ use super::hostnames::Target;
 use super::load::{self, SourceReader};
 use super::syntax;
 use super::values::Values;
+
+/// What stands before a name that begins with another character than a procfile's may.
+pub(super) const NAME_START: char = 's';
 
 /// All that is known while a project is turned into a procfile.
 pub(crate) struct Importer<'a> {
@@ -123,16 +127,5 @@ pub(super) fn relative(from: &Path, to: &Path) -> String {
 
 /// A name that a procfile takes.
 pub(super) fn our_name(name: &str) -> String {
-    let mut out: String = name
-        .chars()
-        .map(|char| if char.is_ascii_alphanumeric() || char == '_' || char == '-' { char } else { '-' })
-        .take(60)
-        .collect();
-    if !out.starts_with(|char: char| char.is_ascii_alphanumeric()) {
-        out = format!("s{out}");
-    }
-    if matches!(out.as_str(), "secret" | "dir" | "replica" | "project" | "mode" | "instance") {
-        out.push_str("-service");
-    }
-    out
+    procfile_name(name, NAME_START)
 }

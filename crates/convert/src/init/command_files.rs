@@ -1,5 +1,7 @@
 //! Files that list commands: a Procfile, the tasks of Deno, the targets of a Makefile.
 
+use super::super::open_quote::open_quote;
+use super::found::service_name;
 use super::script::Script;
 use super::source_directory::SourceDirectory;
 
@@ -11,9 +13,8 @@ pub(super) fn procfile(directory: &SourceDirectory) -> Vec<Script> {
     let mut found: Vec<Script> = Vec::new();
     for line in text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let Some((name, command)) = line.split_once(':').map(|(name, command)| (name.trim(), command.trim())) else { continue };
-        let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         // What a deployment does before it starts is not a process.
-        if !is_name || command.is_empty() || name == "release" || found.iter().any(|script| script.role == name) {
+        if name.is_empty() || command.is_empty() || name == "release" || found.iter().any(|script| script.role == name) {
             continue;
         }
         let port = if command.contains("rails s") {
@@ -22,7 +23,14 @@ pub(super) fn procfile(directory: &SourceDirectory) -> Vec<Script> {
             // As foreman counts.
             command.contains("PORT").then(|| 5000 + 100 * u16::try_from(found.len()).unwrap_or(0))
         };
-        found.push(Script { is_shell: true, ..Script::new(name, command, port, file) });
+        let mut script = Script { is_shell: true, ..Script::new(name, command, port, file) };
+        if service_name(name) != name {
+            script.from = format!("{file}, where it is `{name}`");
+        }
+        if let Some(quote) = open_quote(command) {
+            script.fault = Some(format!("a {quote} in its command is never closed: correct it"));
+        }
+        found.push(script);
     }
     found
 }

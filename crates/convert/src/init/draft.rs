@@ -88,8 +88,15 @@ pub fn draft(found: &FoundProgram, schema: &str) -> String {
 fn section_of(script: &Script, recipes: &[String], scripts: &[Script]) -> Section {
     let from = if script.dir.is_empty() { script.from.clone() } else { format!("{}/{}", script.dir, script.from) };
     let mut section = Section { above: vec![format!("From {from}.")], ..Section::default() };
-    section.set("run", Toml::text(script.run.clone()));
-    if script.is_shell {
+    match &script.fault {
+        // A line for a shell that `check` would refuse is left to the shell.
+        Some(fault) => {
+            section.above.push(format!("{fault}."));
+            section.set("run", Toml::texts(["sh", "-c", &script.run]));
+        }
+        None => section.set("run", Toml::text(script.run.clone())),
+    }
+    if script.is_shell && script.fault.is_none() {
         section.set("shell", Toml::Bool(true));
     }
     if !script.dir.is_empty() {

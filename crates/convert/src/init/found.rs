@@ -93,10 +93,14 @@ impl FoundProgram {
                 let role = service_name(&script.role);
                 let wanted = if last.is_empty() { role.clone() } else { service_name(last) };
                 let taken = |name: &str| scripts.iter().any(|script| script.name == name);
+                let with_role = limited(&format!("{wanted}-{role}"), LONGEST_NAME);
                 script.name = match wanted {
                     name if !taken(&name) => name,
-                    name if !taken(&format!("{name}-{role}")) => format!("{name}-{role}"),
-                    name => format!("{name}{}", scripts.len() + 1),
+                    _ if !taken(&with_role) => with_role,
+                    name => (scripts.len() + 1..)
+                        .map(|number| format!("{}{number}", limited(&name, LONGEST_NAME - 6)))
+                        .find(|name| !taken(name))
+                        .unwrap_or(name),
                 };
                 script.dir.clone_from(dir);
                 // What is bundled for a browser has no use for a database.
@@ -167,11 +171,19 @@ impl FoundProgram {
     }
 }
 
+/// As long as the name of a service is at most, so that those of its tasks, which begin with it, are names too.
+const LONGEST_NAME: usize = 50;
+
+fn limited(name: &str, longest: usize) -> String {
+    name.chars().take(longest).collect()
+}
+
 /// A directory's name as that of a service.
 pub(super) fn service_name(dir: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c.to_ascii_lowercase() } else { '-' };
     let name: String = dir.chars().map(plain).collect();
-    let name = name.trim_matches('-');
+    let name = limited(name.trim_start_matches(['-', '_']), LONGEST_NAME);
+    let name = name.trim_end_matches('-');
     // These have a meaning in placeholders.
     let is_free = !name.is_empty() && !["secret", "dir", "replica", "project", "mode", "instance"].contains(&name);
     if is_free { name.to_owned() } else { "web".to_owned() }

@@ -17,6 +17,8 @@ pub struct Script {
     pub from: String,
     /// What `devrun build` would do.
     pub build: Option<String>,
+    /// What is wrong with its command.
+    pub fault: Option<String>,
     /// The name that it has where its directory has none.
     pub(super) role: String,
     /// It is one line of a shell.
@@ -74,6 +76,7 @@ impl Script {
             reads_port: false,
             from: from.to_owned(),
             build: None,
+            fault: None,
             role: role.to_owned(),
             is_shell: false,
             installs: Vec::new(),

@@ -1,6 +1,8 @@
 //! Other spellings of what compose files often hold: each test writes a small project and looks at values and at the report.
 
-use devrun_convert::KeyOutcome;
+use std::path::Path;
+
+use devrun_convert::{ForeignFormat, KeyOutcome};
 
 use crate::imports::{has, import, lacks, project, says};
 
@@ -197,6 +199,52 @@ fn variables_of_process_compose_are_filled_in() {
     has(&converted, "services/api/port", 9090);
     has(&converted, "services/api/ready/http", "/h");
     says(&converted, KeyOutcome::NotMapped, "processes.other: a {{template}}");
+}
+
+#[test]
+fn processes_have_names_and_commands_that_a_procfile_takes() {
+    let long = "x".repeat(64);
+    let yaml = format!(
+        "processes:\n  a b: {{ command: sleep 1 }}\n  _x: {{ command: sleep 2, depends_on: {{ mode: {{}} }} }}\n  {long}: {{ command: sleep 3 }}\n  mode: {{ command: sleep 4 }}\n  open:\n    command: echo 'x\n"
+    );
+    let converted = project("process-compose.yaml", &[("process-compose.yaml", &yaml)]);
+    has(&converted, "services/a-b/run", "sleep 1");
+    has(&converted, "services/p_x/depends_on", vec!["mode-service:started"]);
+    has(&converted, &format!("services/{}/run", "x".repeat(60)), "sleep 3");
+    has(&converted, "services/mode-service/run", "sleep 4");
+    has(&converted, "services/open/run", vec!["bash", "-c", "echo 'x"]);
+    says(&converted, KeyOutcome::Mapped, "process-compose.yaml:2: mapped: processes.a b: is called `a-b`");
+    let open = "process-compose.yaml:7: not mapped: processes.open.command: a ' is never closed: correct it in `run`";
+    says(&converted, KeyOutcome::NotMapped, open);
+}
+
+#[test]
+fn two_names_that_would_become_one_are_refused() {
+    for (format, file, text, said) in [
+        (
+            ForeignFormat::ProcessCompose,
+            "process-compose.yaml",
+            "processes:\n  a b: { command: sleep 1 }\n  a-b: { command: sleep 2 }\n",
+            "process-compose.yaml:3:3: `a b` and `a-b` would both be called `a-b` in a procfile",
+        ),
+        (
+            ForeignFormat::Compose,
+            "compose.yaml",
+            "services:\n  a.b: { image: 'node:20', command: npm start }\n  a-b: { image: 'node:20', command: npm start }\n",
+            "compose.yaml:3:3: `a.b` and `a-b` would both be called `a-b` in a procfile",
+        ),
+        (
+            ForeignFormat::Compose,
+            "compose.yaml",
+            "services:\n  a: { image: 'postgres:16', volumes: ['v.1:/var/lib/postgresql/data'] }\nvolumes:\n  v.1:\n  v-1:\n",
+            "compose.yaml:5:3: `v.1` and `v-1` would both be called `v-1` in a procfile",
+        ),
+    ] {
+        let root = Path::new("/work");
+        let read = |path: &Path| (path == root.join(file)).then(|| text.to_owned());
+        let failure = devrun_convert::import(format, &[root.join(file)], root, &read).unwrap_err();
+        assert_eq!(failure.reason, said);
+    }
 }
 
 #[test]

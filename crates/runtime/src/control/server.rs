@@ -1,17 +1,19 @@
 //! The supervisor's end: accepts, checks who calls, serves.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio_util::codec::{Framed, LinesCodec};
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
-use crate::engine::{Attachment, EngineHandle};
+use crate::engine::{Attachment, EngineHandle, WaitingKeys};
 use devrun_model::Paths;
 
 use super::connections::{ConnectionSlot, MAX_STAYING, OpenConnections};
@@ -20,6 +22,9 @@ use super::protocol::{ControlReply, ControlRequest, Hello, MAX_LINE, VERSION};
 /// How long a client may take for its first line, and to take one of ours. A client asks as soon as it was greeted, so one
 /// that says nothing only takes up a place.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often one looks whether a client is still there of which nothing is read.
+const HELD_LOOK: Duration = Duration::from_millis(500);
 
 /// A bound socket; removed when it is dropped.
 #[derive(Debug)]
@@ -151,6 +156,25 @@ async fn send(wire: &mut LineFramed, reply: &impl serde::Serialize) -> io::Resul
     }
 }
 
+/// The next line; `None` when the client has gone. While it is `held`, nothing is read, and its lines wait in the socket.
+async fn next_line(wire: &mut LineFramed, held: bool) -> Option<Result<String, LinesCodecError>> {
+    if !held {
+        return wire.next().await;
+    }
+    // What waits in the socket hides the end of the stream behind it.
+    while !is_hung_up(wire.get_ref()) {
+        tokio::time::sleep(HELD_LOOK).await;
+    }
+    None
+}
+
+fn is_hung_up(stream: &UnixStream) -> bool {
+    let mut look = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let found = poll(&mut look, PollTimeout::ZERO);
+    found.is_ok_and(|count| count > 0)
+        && look[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+}
+
 async fn serve_connection(
     stream: UnixStream,
     engine: EngineHandle,
@@ -169,14 +193,16 @@ async fn serve_connection(
     send(&mut wire, &hello).await?;
     let mut feed: Option<tokio::sync::mpsc::Receiver<Arc<devrun_model::feed::FeedItem>>> = None;
     let mut terminal: Option<Attachment> = None;
+    let mut waiting_keys: Option<WaitingKeys> = None;
     let mut asked = false;
     let silent = tokio::time::sleep(REPLY_TIMEOUT);
     tokio::pin!(silent);
     loop {
         tokio::select! {
             () = &mut silent, if !asked => return Ok(()),
-            // A service that answers what is typed with more than that would fill the queue of a viewer that reads all the time.
-            line = wire.next(), if !terminal.as_ref().is_some_and(Attachment::is_behind) => {
+            // A service that answers what is typed with more than that would fill the queue of a viewer that reads all the time, and
+            // one that does not read what is typed would let it grow.
+            line = next_line(&mut wire, waiting_keys.is_some() || terminal.as_ref().is_some_and(Attachment::is_behind)) => {
                 let Some(line) = line else { return Ok(()) };
                 let line = match line {
                     Ok(line) => line,
@@ -222,7 +248,7 @@ async fn serve_connection(
                     }),
                     Ok(ControlRequest::Keys(bytes)) => {
                         if let Some(terminal) = &terminal {
-                            terminal.keys(bytes);
+                            waiting_keys = terminal.keys(bytes);
                         }
                         None
                     }
@@ -252,10 +278,13 @@ async fn serve_connection(
                     // Closed, as for one that takes no line of ours in time: the service has not ended.
                     None if terminal.as_ref().is_some_and(Attachment::is_overrun) => return Ok(()),
                     None => {
-                        terminal = None;
+                        (terminal, waiting_keys) = (None, None);
                         send(&mut wire, &ControlReply::ScreenEnded).await?;
                     }
                 }
+            }
+            () = async { match &waiting_keys { Some(keys) => keys.place().await, None => std::future::pending().await } } => {
+                waiting_keys.take().into_iter().for_each(WaitingKeys::send);
             }
             item = async { match &mut feed { Some(feed) => feed.recv().await, None => std::future::pending().await } } => {
                 match item {

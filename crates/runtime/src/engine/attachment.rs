@@ -8,6 +8,24 @@ use tokio::sync::mpsc;
 use devrun_keeper::terminal::{self, TerminalSize};
 use devrun_logs::TerminalOutput;
 
+/// Keys that wait for a place in the queue of a terminal.
+#[derive(Debug)]
+pub struct WaitingKeys {
+    queue: mpsc::Sender<Vec<u8>>,
+    bytes: Vec<u8>,
+}
+
+impl WaitingKeys {
+    /// Returns when there is a place, or nothing is left that could read them.
+    pub async fn place(&self) {
+        let _closed = self.queue.reserve().await;
+    }
+    /// Types them, after [`Self::place`].
+    pub fn send(self) {
+        let _closed = self.queue.try_send(self.bytes);
+    }
+}
+
 /// A seat at a service's terminal.
 #[derive(Debug)]
 pub struct Attachment {
@@ -17,9 +35,14 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// Types.
-    pub fn keys(&self, bytes: Vec<u8>) {
-        let _full = self.keys.try_send(bytes);
+    /// Types. `Some`: so much waits for a service that does not read that these keys have no place yet.
+    #[must_use]
+    pub fn keys(&self, bytes: Vec<u8>) -> Option<WaitingKeys> {
+        match self.keys.try_send(bytes) {
+            Err(mpsc::error::TrySendError::Full(bytes)) => Some(WaitingKeys { queue: self.keys.clone(), bytes }),
+            // Nothing is left that could read them.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+        }
     }
     /// The window at this end has this size.
     pub fn resize(&self, columns: u16, rows: u16) {

@@ -40,9 +40,12 @@ struct EndedBuild {
 }
 
 impl BuildQueue {
-    /// An `up --build` was asked for: what earlier ones have built does not count.
+    /// An `up --build` was asked for: what earlier ones have built does not count, and is kept only where a build still runs or waits.
     pub(super) fn begin_round(&mut self) {
         self.round += 1;
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever uses one has cloned it under this lock.
+        directories.retain(|_, directory| Arc::strong_count(directory) > 1);
     }
 
     /// A request of the start in force.
@@ -146,6 +149,32 @@ mod tests {
         assert_eq!(queue.request().run(&other, quiet, ran("another command")).await.unwrap(), ["another command"]);
         queue.begin_round();
         assert_eq!(queue.request().run(&b, quiet, ran("another start")).await.unwrap(), ["another start"]);
+    }
+
+    #[tokio::test]
+    async fn another_start_keeps_nothing_of_what_has_ended() {
+        let mut queue = BuildQueue::default();
+        let of = |name: &str, dir: &str| Arc::new(ServiceSpec { dir: dir.into(), ..ServiceSpec::clone(&spec(name, "make")) });
+        let (a, b) = (of("a", "/"), of("b", "/tmp"));
+        queue.request().run(&a, quiet, async { Ok(Vec::new()) }).await.unwrap();
+        let (begun, has_begun) = oneshot::channel();
+        let request = queue.request();
+        let running = tokio::spawn({
+            let b = Arc::clone(&b);
+            async move {
+                let build = async {
+                    let _sent = begun.send(());
+                    std::future::pending().await
+                };
+                request.run(&b, quiet, build).await
+            }
+        });
+        has_begun.await.unwrap();
+        queue.begin_round();
+        assert_eq!(Arc::strong_count(&a), 1, "a build that has ended is forgotten");
+        let kept: Vec<PathBuf> = queue.directories.lock().unwrap().keys().cloned().collect();
+        assert_eq!(kept, [std::fs::canonicalize("/tmp").unwrap()], "one that runs keeps others out of its directory");
+        running.abort();
     }
 
     #[tokio::test]

@@ -48,7 +48,7 @@ mod terminal;
 mod tests;
 mod unsaved_stop;
 
-pub use attachment::Attachment;
+pub use attachment::{Attachment, WaitingKeys};
 pub use balancer_actions::balancer_config;
 pub use drivers::{Drivers, LoopTimer, PortTable, ProbeRunner, RunningProbe, Sleep, TimeSource};
 pub use engine_state::{Engine, EngineExit, EngineOptions};

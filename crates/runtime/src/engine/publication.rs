@@ -101,7 +101,9 @@ impl Engine {
     pub(super) fn persist_manual_stop(&mut self, id: ServiceId, stopped: bool) {
         let changed = if stopped { self.manual_stops.insert(id.clone()) } else { self.manual_stops.remove(&id) };
         if changed && let Err(error) = state_files::save_manual_stops(&self.places, &self.manual_stops) {
-            self.publish(FeedItem::Said { id, text: format!("the stop by hand cannot be remembered: {error}") });
+            let what = if stopped { "the stop by hand cannot be remembered" } else { "it stays remembered as stopped by hand" };
+            let help = devrun_keeper::file_size_limit::write_error_help(&error);
+            self.publish(FeedItem::Said { id, text: format!("{what}: {error}: {help}") });
         }
     }
 

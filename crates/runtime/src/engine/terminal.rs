@@ -13,7 +13,7 @@ use devrun_model::{Failure, FailureKind, ServiceId};
 use super::attachment::Attachment;
 use super::engine_state::Engine;
 
-/// Bursts of keys that may wait for a service that does not read; what is typed beyond that is lost, as at a console.
+/// Bursts of keys that may wait for a service that does not read. Whoever types more is read from again when it has read some.
 const KEYS: usize = 256;
 
 impl Engine {

@@ -6,6 +6,7 @@ use std::time::Duration;
 pub use super::bolt::CypherRows;
 use super::bolt::{BoltError, BoltSession, BoltTarget};
 use super::not_running::not_running;
+use super::sql_split::place_in;
 use devrun_model::{Failure, FailureKind, ServiceSpec};
 
 /// A task's first statement is repeated this long while the server starts up.
@@ -30,10 +31,10 @@ pub(super) async fn work(on: &ServiceSpec, files: &[PathBuf]) -> Result<(), Fail
                 .help("a file holds Cypher statements, each ended by ;")
         })?;
         let mut session = patient(&target, PATIENCE).await?;
-        for CypherStatement { text, line } in statements {
-            run_patiently(&mut session, &target, text)
+        for statement in statements {
+            run_patiently(&mut session, &target, statement.text)
                 .await
-                .map_err(|error| failure(&target, &format!("{label}:{line}"), &error))?;
+                .map_err(|error| failure(&target, &format!("{label}:{}", statement.place(text, &error)), &error))?;
         }
         session.close().await;
     }
@@ -57,7 +58,7 @@ pub async fn query(on: &ServiceSpec, text: &str) -> Result<Vec<CypherRows>, Fail
         _ => failure(&target, "login", &error),
     })?;
     let mut all = Vec::new();
-    for CypherStatement { text, line } in statements {
+    for CypherStatement { text, line, .. } in statements {
         let rows = session.run(text).await.map_err(|error| match error {
             BoltError::Server { .. } if !error.is_login() => {
                 Failure::new(FailureKind::Query, format!("{}: line {line}: {error}", on.id))
@@ -163,6 +164,26 @@ struct CypherStatement<'a> {
     text: &'a str,
     /// Of its first word, from 1.
     line: usize,
+    /// Where its first word begins, in bytes.
+    at: usize,
+}
+
+impl CypherStatement<'_> {
+    /// Line, and column where the server gives a position, in the script.
+    fn place(&self, script: &str, error: &BoltError) -> String {
+        let BoltError::Server { message, .. } = error else { return self.line.to_string() };
+        let Some((line, column)) = position(message) else { return self.line.to_string() };
+        let first = place_in(script, self.at).1;
+        format!("{}:{}", self.line + line - 1, if line == 1 { first + column - 1 } else { column })
+    }
+}
+
+/// The position in a statement at the end of the server's words: `… (line 1, column 10 (offset: 9))`, both from 1.
+fn position(message: &str) -> Option<(usize, usize)> {
+    let (_, found) = message.rsplit_once("(line ")?;
+    let (line, found) = found.split_once(", column ")?;
+    let (column, _) = found.split_once(" (offset: ")?;
+    Some((line.parse().ok().filter(|line| *line > 0)?, column.parse().ok().filter(|column| *column > 0)?))
 }
 
 /// Splits at semicolons outside of strings, names and comments.
@@ -207,7 +228,7 @@ fn split(script: &str) -> Result<Vec<CypherStatement<'_>>, (usize, String)> {
             }
             b';' => {
                 if let Some(start) = from.take() {
-                    statements.push(CypherStatement { text: script[start..at].trim_end(), line: line_at(start) });
+                    statements.push(CypherStatement { text: script[start..at].trim_end(), line: line_at(start), at: start });
                 }
             }
             b':' if from.is_none() => {
@@ -222,7 +243,7 @@ fn split(script: &str) -> Result<Vec<CypherStatement<'_>>, (usize, String)> {
         at += 1;
     }
     if let Some(start) = from {
-        statements.push(CypherStatement { text: script[start..].trim_end(), line: line_at(start) });
+        statements.push(CypherStatement { text: script[start..].trim_end(), line: line_at(start), at: start });
     }
     Ok(statements)
 }
@@ -243,6 +264,24 @@ mod tests {
         );
         assert!(split("").unwrap().is_empty());
         assert!(split(" ;; // x").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_position_of_the_server_has_its_place_in_the_script() {
+        let script = "RETURN 'ä'; MATCH (n)\n  RETRUN n;";
+        let statements = split(script).unwrap();
+        let refused = |message: &str| BoltError::Server {
+            code: "Neo.ClientError.Statement.SyntaxError".to_owned(),
+            message: message.to_owned(),
+        };
+        for (message, place) in [
+            ("Invalid input 'RETRUN': expected \"RETURN\" (line 2, column 3 (offset: 12)) \"  RETRUN n\"    ^", "2:3"),
+            ("Variable `m` not defined (line 1, column 8 (offset: 7))", "1:20"),
+            ("There is no such thing (line 0, column 0 (offset: 0))", "1"),
+            ("Node(0) already exists", "1"),
+        ] {
+            assert_eq!(statements[1].place(script, &refused(message)), place, "{message}");
+        }
     }
 
     #[test]

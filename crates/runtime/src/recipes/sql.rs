@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::sql_split::place_in;
 use devrun_model::{Failure, FailureKind, ServiceSpec, VolumeSpec};
 
 /// Reads a script; `.gz` is unpacked.
@@ -18,8 +19,9 @@ pub(super) fn read_script(path: &Path) -> Result<String, Failure> {
         bytes = unpacked;
     }
     String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-        Failure::new(FailureKind::Task, format!("{}:{line}: it is not UTF-8", path.display()))
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let (line, column) = place_in(&String::from_utf8_lossy(valid), valid.len());
+        Failure::new(FailureKind::Task, format!("{}:{line}:{column}: it is not UTF-8", path.display()))
     })
 }
 
@@ -474,7 +476,7 @@ mod with_driver {
         /// A script, each statement a message of its own.
         pub(crate) async fn run_script(&self, label: &str, script: &str) -> Result<(), Failure> {
             let statements = split(script).map_err(|error| {
-                let failure = Failure::new(FailureKind::Task, format!("{label}:{}: {}", error.line, error.why));
+                let failure = Failure::new(FailureKind::Task, format!("{label}:{}:{}: {}", error.line, error.column, error.why));
                 if error.meta { failure.help("write it as SQL, or call psql from a .sh file") } else { failure }
             })?;
             for statement in statements {
@@ -482,7 +484,7 @@ mod with_driver {
                     None => self.client.batch_execute(statement.text).await,
                     Some(lines) => self.copy(statement.text, lines).await,
                 };
-                result.map_err(|error| located(label, &statement, &error))?;
+                result.map_err(|error| located(label, script, &statement, &error))?;
             }
             Ok(())
         }
@@ -526,14 +528,17 @@ mod with_driver {
         false
     }
 
-    fn located(label: &str, statement: &SqlStatement<'_>, error: &tokio_postgres::Error) -> Failure {
-        let mut line = statement.line;
+    fn located(label: &str, script: &str, statement: &SqlStatement<'_>, error: &tokio_postgres::Error) -> Failure {
         let database = error.as_db_error();
-        if let Some(ErrorPosition::Original(position)) = database.and_then(|error| error.position()) {
-            let before = statement.text.chars().take((*position as usize).saturating_sub(1));
-            line += before.filter(|char| *char == '\n').count();
-        }
-        let failure = Failure::new(FailureKind::Task, format!("{label}:{line}: {}", words(error)));
+        let place = match database.and_then(|error| error.position()) {
+            Some(ErrorPosition::Original(position)) => {
+                let (line, column) = statement.place_of(script, usize::try_from(*position).unwrap_or(usize::MAX));
+                format!("{line}:{column}")
+            }
+            // A position in a text that the server made itself, as of a function, is none in the script.
+            Some(ErrorPosition::Internal { .. }) | None => statement.line.to_string(),
+        };
+        let failure = Failure::new(FailureKind::Task, format!("{label}:{place}: {}", words(error)));
         match database.and_then(|error| error.hint()) {
             Some(hint) => failure.help(hint),
             None => failure,
@@ -583,7 +588,7 @@ mod tests {
         std::fs::write(&packed, b"no gzip").unwrap();
         assert!(read_script(&packed).unwrap_err().reason.contains("b.sql.gz"));
         std::fs::write(&plain, b"SELECT 1;\nSELECT '\xff';").unwrap();
-        assert!(read_script(&plain).unwrap_err().reason.ends_with("a.sql:2: it is not UTF-8"));
+        assert!(read_script(&plain).unwrap_err().reason.ends_with("a.sql:2:9: it is not UTF-8"));
     }
 
     #[test]

@@ -11,14 +11,40 @@ pub struct SqlStatement<'a> {
     pub line: usize,
     /// The lines that follow a `COPY … FROM stdin`.
     pub copy: Option<&'a str>,
+    /// Where the first word begins, in bytes.
+    at: usize,
+}
+
+impl SqlStatement<'_> {
+    /// Line and column in the script of a character of this statement, all from 1, as the server counts in its errors.
+    #[must_use]
+    pub fn place_of(&self, script: &str, character: usize) -> (usize, usize) {
+        let before: usize = self.text.chars().take(character.saturating_sub(1)).map(char::len_utf8).sum();
+        let (_, column) = place_in(without_mark(script), self.at + before);
+        (self.line + self.text[..before].matches('\n').count(), column)
+    }
+}
+
+/// Line and column of a byte of a text; both from 1, the column in characters.
+pub(super) fn place_in(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.rfind('\n').map_or(before, |end| &before[end + 1..]);
+    (1 + before.matches('\n').count(), 1 + line.chars().count())
+}
+
+/// A script without its byte order mark.
+fn without_mark(script: &str) -> &str {
+    script.strip_prefix('\u{feff}').unwrap_or(script)
 }
 
 /// Why a script cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {why}")]
+#[error("line {line}, column {column}: {why}")]
 pub struct SplitError {
     /// Where, from 1.
     pub line: usize,
+    /// Where in the line, in characters from 1.
+    pub column: usize,
     /// A lowercase fragment.
     pub why: String,
     /// A command of psql's own: psql could run the script.
@@ -81,7 +107,7 @@ impl StatementWords {
 /// # Errors
 /// At a string, comment or parenthesis that never ends, and at commands of psql's own.
 pub fn split(text: &str) -> Result<Vec<SqlStatement<'_>>, SplitError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let mut reader = SqlReader { text, bytes: text.as_bytes(), at: 0, counted: std::cell::Cell::new((0, 1)) };
     let mut statements = Vec::new();
     let mut start = None;
@@ -106,13 +132,17 @@ pub fn split(text: &str) -> Result<Vec<SqlStatement<'_>>, SplitError> {
                 reader.at += 1;
                 if let Some(start) = start.take() {
                     let copy = if words.is_copy_in() { Some(reader.copy_lines()?) } else { None };
-                    statements.push(SqlStatement { text: text[start..here].trim_ascii_end(), line: reader.line(start), copy });
+                    statements.push(SqlStatement {
+                        text: text[start..here].trim_ascii_end(),
+                        line: reader.line(start),
+                        copy,
+                        at: start,
+                    });
                 }
                 words = StatementWords::default();
                 continue;
             }
             b'\\' => {
-                let line = reader.line(here);
                 reader.skip_line();
                 let command = text[here..reader.at].trim();
                 let name = command.split_whitespace().next().unwrap_or(command);
@@ -120,7 +150,8 @@ pub fn split(text: &str) -> Result<Vec<SqlStatement<'_>>, SplitError> {
                 if start.is_none() && matches!(name, "\\restrict" | "\\unrestrict") {
                     continue;
                 }
-                return Err(SplitError { line, why: format!("{name} is a command of psql, not of the server"), meta: true });
+                let why = format!("{name} is a command of psql, not of the server");
+                return Err(SplitError { meta: true, ..reader.error(here, why) });
             }
             _ => {}
         }
@@ -156,15 +187,14 @@ pub fn split(text: &str) -> Result<Vec<SqlStatement<'_>>, SplitError> {
         }
     }
     if let Some(start) = start {
-        let line = reader.line(start);
         if depth > 0 {
-            return Err(SplitError { line, why: "a parenthesis of this statement is never closed".to_owned(), meta: false });
+            return Err(reader.error(start, "a parenthesis of this statement is never closed"));
         }
         if words.atomic > 0 {
-            return Err(SplitError { line, why: "the BEGIN ATOMIC of this statement has no END".to_owned(), meta: false });
+            return Err(reader.error(start, "the BEGIN ATOMIC of this statement has no END"));
         }
         let copy = words.is_copy_in().then_some("");
-        statements.push(SqlStatement { text: text[start..].trim_ascii_end(), line, copy });
+        statements.push(SqlStatement { text: text[start..].trim_ascii_end(), line: reader.line(start), copy, at: start });
     }
     Ok(statements)
 }
@@ -189,8 +219,12 @@ impl<'a> SqlReader<'a> {
             self.at += 1;
         }
     }
+    fn error(&self, at: usize, why: impl Into<String>) -> SplitError {
+        let (line, column) = place_in(self.text, at);
+        SplitError { line, column, why: why.into(), meta: false }
+    }
     fn unending(&self, at: usize, what: &str) -> SplitError {
-        SplitError { line: self.line(at), why: format!("{what} that begins here never ends"), meta: false }
+        self.error(at, format!("{what} that begins here never ends"))
     }
     fn skip_comment(&mut self) -> Result<(), SplitError> {
         let start = self.at;
@@ -259,11 +293,7 @@ impl<'a> SqlReader<'a> {
         let after = self.at;
         self.skip_line();
         if !self.text[after..self.at].trim().is_empty() {
-            return Err(SplitError {
-                line: self.line(after),
-                why: "something follows COPY … FROM stdin on its line".to_owned(),
-                meta: false,
-            });
+            return Err(self.error(after, "something follows COPY … FROM stdin on its line"));
         }
         self.at = (self.at + 1).min(self.bytes.len());
         let start = self.at;
@@ -356,6 +386,17 @@ mod tests {
     }
 
     #[test]
+    fn a_character_of_a_statement_has_its_place_in_the_script() {
+        let script = "\u{feff}-- é\nA; SELECT 'ä', x,\n  y;\nB";
+        let statements = split(script).unwrap();
+        for (statement, character, place) in
+            [(0, 1, (2, 1)), (1, 1, (2, 4)), (1, 13, (2, 16)), (1, 18, (3, 3)), (1, 19, (3, 4)), (1, 99, (3, 4)), (2, 0, (4, 1))]
+        {
+            assert_eq!(statements[statement].place_of(script, character), place, "{statement} {character}");
+        }
+    }
+
+    #[test]
     fn copy_takes_its_lines_along() {
         let script =
             "COPY t (a, b) FROM stdin;\n1\ta;'$$\n2\tb\n\\.\nSELECT 1;\ncopy t from STDIN with (format csv);\n3,x\n\\.\n";
@@ -371,19 +412,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_run_is_said_with_its_line() {
-        for (script, line, word) in [
-            ("SELECT 1;\n\\connect app\n", 2, "\\connect"),
-            ("S;\n\n\\i other.sql", 3, "\\i"),
-            ("SELECT 1 \\gset\n", 1, "\\gset"),
-            ("S;\nSELECT 'x", 2, "string"),
-            ("S;\nSELECT $a$ x", 2, "$a$"),
-            ("S;\n/* x", 2, "comment"),
-            ("S;\nSELECT \"x", 2, "name"),
-            ("S;\n\nSELECT (1", 3, "parenthesis"),
-            ("CREATE FUNCTION f() BEGIN ATOMIC SELECT 1;", 1, "ATOMIC"),
+        for (script, line, column, word) in [
+            ("SELECT 1;\n\\connect app\n", 2, 1, "\\connect"),
+            ("S;\n\n\\i other.sql", 3, 1, "\\i"),
+            ("SELECT 1 \\gset\n", 1, 10, "\\gset"),
+            ("S;\nSELECT 'x", 2, 8, "string"),
+            ("\u{feff}S; SELECT 'ä', 'x", 1, 16, "string"),
+            ("S;\nSELECT $a$ x", 2, 8, "$a$"),
+            ("S;\n/* x", 2, 1, "comment"),
+            ("S;\nSELECT \"x", 2, 8, "name"),
+            ("S;\n\n  SELECT (1", 3, 3, "parenthesis"),
+            ("CREATE FUNCTION f() BEGIN ATOMIC SELECT 1;", 1, 1, "ATOMIC"),
+            ("COPY t FROM stdin; SELECT 1;\n", 1, 19, "COPY"),
         ] {
             let error = split(script).unwrap_err();
-            assert_eq!(error.line, line, "{script:?}");
+            assert_eq!((error.line, error.column), (line, column), "{script:?}");
             assert!(error.why.contains(word), "{script:?}: {}", error.why);
             assert_eq!(error.meta, script.contains('\\'), "{script:?}");
         }

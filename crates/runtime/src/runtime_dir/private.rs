@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use devrun_keeper::file_size_limit::write_error_help;
 use devrun_keeper::lock_holders;
 use devrun_model::{Failure, FailureKind};
 
@@ -15,10 +16,21 @@ use devrun_model::{Failure, FailureKind};
 /// `Config`, naming the directory.
 pub fn make_private(path: &Path, what: &str) -> Result<(), Failure> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    if let Err(error) = made {
+    // What is there in its place is named below.
+    if let Err(error) = made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }) {
         let parent = path.parent().unwrap_or(path);
+        let help = match error.kind() {
+            io::ErrorKind::NotADirectory => match path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok()) {
+                Some(file) => format!("a file has the name of a directory; move it away: mv '{0}' '{0}.moved'", file.display()),
+                None => write_error_help(&error).to_owned(),
+            },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                format!("make {} writable, or {}", parent.display(), elsewhere(what))
+            }
+            _ => write_error_help(&error).to_owned(),
+        };
         return Err(Failure::new(FailureKind::Config, format!("cannot create the {what} directory {}: {error}", path.display()))
-            .help(format!("make {} writable, or {}", parent.display(), elsewhere(what))));
+            .help(help));
     }
     check_private(path, what)?;
     if what == "state" || what == "log" {
@@ -121,11 +133,9 @@ mod tests {
 
     /// `--state-dir` does not move the runtime directory.
     #[test]
-    fn a_directory_that_cannot_be_made_names_what_chooses_another() {
-        let file = tempfile::NamedTempFile::new().unwrap();
+    fn the_runtime_directory_is_chosen_by_its_own_variable() {
         for (what, named) in [("runtime", "XDG_RUNTIME_DIR"), ("state", "--state-dir")] {
-            let help = make_private(&file.path().join("x"), what).unwrap_err().help.unwrap();
-            assert!(help.contains(named), "{help}");
+            assert!(elsewhere(what).contains(named));
         }
     }
 }

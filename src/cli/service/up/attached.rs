@@ -243,7 +243,7 @@ fn exit_at_third_signal() -> Result<Arc<AtomicBool>, Failure> {
     let third = Arc::new(AtomicBool::new(false));
     for (signal, code) in [(libc::SIGINT, exit::INT), (libc::SIGTERM, exit::TERM)] {
         signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&third))
-            .map_err(|error| Failure::new(FailureKind::Internal, format!("signals cannot be received: {error}")))?;
+            .map_err(|error| signals::refused(&error))?;
     }
     Ok(third)
 }
