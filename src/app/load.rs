@@ -30,6 +30,7 @@ use crate::app::project::TemporarySelection;
 pub use crate::app::project::{Project, environment, is_running};
 use crate::app::project_ports;
 use crate::app::remembered_scale;
+use crate::app::running_mode;
 use crate::app::shared_server::location;
 use crate::app::shown_warnings;
 use crate::app::temporary_inside;
@@ -75,6 +76,8 @@ pub struct Wanted {
     pub init_cache: bool,
     /// Warnings are printed.
     pub warn: bool,
+    /// The command acts on data or processes of what runs: its mode must be the one that runs.
+    pub acts_on_running: bool,
 }
 
 impl Wanted {
@@ -89,7 +92,14 @@ impl Wanted {
             ports_auto: false,
             init_cache: true,
             warn: false,
+            acts_on_running: false,
         }
+    }
+
+    /// To act on data or processes of what runs, with nothing named.
+    #[must_use]
+    pub fn act() -> Self {
+        Self { acts_on_running: true, ..Self::look() }
     }
 }
 
@@ -185,7 +195,17 @@ fn project_in(
     if let Some(text) = runtime_dir::claim(&places)? {
         say(text);
     }
-    let project = Project { files, label: None, root, places, temporary, instance, env, reserved: Arc::default() };
+    let project = Project {
+        files,
+        label: None,
+        root,
+        places,
+        temporary,
+        given_mode: globals.mode.clone(),
+        instance,
+        env,
+        reserved: Arc::default(),
+    };
     debug_output::project(globals, &project);
     Ok(project)
 }
@@ -308,7 +328,7 @@ impl Read {
 /// As [`plan`], with what it was made of.
 ///
 /// # Errors
-/// `Config`; the diagnostics have been printed then.
+/// `Config`; the diagnostics have been printed then. `Elsewhere` where it acts on what runs, and that has another mode.
 pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
@@ -329,9 +349,10 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let book = RecipeRegistry::new();
     let given = || TemporarySelection { mode: globals.mode.clone(), profiles: globals.profile.clone() };
     let read_as = project.temporary.clone().unwrap_or_else(given);
+    let running = if wanted.acts_on_running { running_mode::running(project)? } else { None };
     let options = Options {
         project_name: globals.project_name.clone(),
-        mode: read_as.mode,
+        mode: running_mode::of_service(project, running.as_ref()).or(read_as.mode),
         profiles: read_as.profiles,
         named: wanted.named.clone(),
         instance: project.instance.clone(),
@@ -364,6 +385,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         (None, report) => return Err(failed(report)),
     };
+    running_mode::check(project, running.as_ref(), document.mode())?;
     let paths = document.generated_paths();
     let output = paths.as_ref().map(|paths| generated_env::place(paths, &project.places, &project.instance));
     if wanted.purpose.makes() {

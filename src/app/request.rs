@@ -1,6 +1,7 @@
 //! Requests to a supervisor that runs: connect, name services, wait until it has done what was asked.
 
 use crate::app::load::{self, Project};
+use crate::app::running_mode;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::unknown_service::unknown_service;
 use crate::ui::ci;
@@ -29,11 +30,17 @@ pub fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<Se
     Ok(found)
 }
 
+/// The supervisor that runs, to ask it for something.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, or another mode than the one that was given.
 pub async fn session(project: &Project) -> Result<(Session, devrun_model::feed::Status), Failure> {
     let patience = if load::is_running(&project.places)? { std::time::Duration::from_secs(5) } else { std::time::Duration::ZERO };
-    Session::remote(&project.places, patience)
-        .await?
-        .ok_or_else(|| Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"))
+    let found = Session::remote(&project.places, patience).await?;
+    let (session, status) =
+        found.ok_or_else(|| Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"))?;
+    running_mode::check_given(project, &status.snapshot)?;
+    Ok((session, status))
 }
 
 /// Sends a command and shows what happens until it is done. Returns the exit code.
