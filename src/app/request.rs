@@ -78,7 +78,7 @@ pub async fn settle_with(
                 say(summary::failures(&outcome, status.as_ref().map(|status| &status.snapshot), term.err_color).trim_end());
                 ci::failures(&outcome);
             }
-            if let Some(line) = exit_line::of_outcome(&outcome) {
+            if let Some(line) = exit_line::of_outcome(&outcome, None) {
                 say(line);
             } else if let Some(line) = result(view.times()).filter(|_| !matches!(term.progress, Progress::Quiet | Progress::Json))
             {

@@ -183,7 +183,7 @@ fn start(globals: &Globals, name: &str, force: bool, term: Term) -> Result<i32, 
     match result.stack_code() {
         None => Ok(exit::DONE),
         Some(code) => {
-            say(exit_line::of_outcome(&result.start)
+            say(exit_line::of_outcome(&result.start, None)
                 .unwrap_or_else(|| exit_line::last_line(code, Some(name), exit::meaning(code))));
             Ok(code)
         }

@@ -484,7 +484,7 @@ impl Stack {
         if !self.options.rollback {
             outcome.failures.iter().for_each(|failed| self.say_waits_for_change(failed.id.as_str(), |text| say(text)));
         }
-        if let Some(line) = exit_line::of_outcome(&outcome) {
+        if let Some(line) = exit_line::of_outcome(&outcome, self.options.exit_code_from.as_ref()) {
             say(line);
         }
         Ok(code)
