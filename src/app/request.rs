@@ -3,6 +3,7 @@
 use crate::app::load::{self, Project};
 use crate::app::running_mode;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::stop_wait;
 use crate::app::unknown_service::unknown_service;
 use crate::ui::ci;
 use crate::ui::exit_line;
@@ -46,7 +47,7 @@ pub async fn session(project: &Project) -> Result<(Session, devrun_model::feed::
 /// Sends a command and shows what happens until it is done. Returns the exit code.
 ///
 /// # Errors
-/// `Elsewhere` when the connection breaks.
+/// `Elsewhere` when the connection breaks, and while the stack is being stopped.
 pub async fn settle(session: Session, status: &devrun_model::feed::Status, command: Command, term: Term) -> Result<i32, Failure> {
     settle_with(session, status, command, term, |_| None).await
 }
@@ -62,6 +63,9 @@ pub async fn settle_with(
     term: Term,
     result: impl FnOnce(&StartTimes) -> Option<String>,
 ) -> Result<i32, Failure> {
+    if status.stopping {
+        return Err(stop_wait::being_stopped());
+    }
     let mut signals = Signals::take()?;
     let mut view = ProgressView::new(term);
     let ours = token();
@@ -71,6 +75,9 @@ pub async fn settle_with(
     match settled {
         Settled::Interrupted(code) => Ok(code),
         Settled::Gone(None) => Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+        Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) if stop_wait::was_refused(&outcome) => {
+            Err(stop_wait::being_stopped())
+        }
         Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => {
             if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
                 // A supervisor that has nothing left to do may have ended.
