@@ -333,7 +333,13 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
     let warn = wanted.warn && !shown_warnings::were_shown();
-    let mapped = compose_input::mapped(globals, project, warn)?;
+    let mapped = compose_input::mapped(globals, project, warn).map_err(|failure| match &failure.help {
+        Some(help) if is_running(&project.places).unwrap_or(false) => {
+            let help = format!("{help}; the stack keeps running as it was started");
+            failure.help(help)
+        }
+        _ => failure,
+    })?;
     let (mut mapped, origins) = mapped.map(|mapped| (mapped.source, mapped.origins)).unzip();
     for path in &project.files {
         if compose_input::is_yaml(path) {
