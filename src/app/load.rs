@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortPreference, Source};
-use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Plan, ServiceId};
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks};
@@ -430,6 +429,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
+    trace_masks::set(&plan);
     if wanted.purpose == Purpose::Start {
         preconditions::of_started(&plan, &wanted.named)?;
     }
@@ -441,7 +441,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         notes.extend(local_ca::prepare(&project.env, &plan)?.map(str::to_owned));
     }
     if warn && !report.is_empty() {
-        say(Masker::default().text(report.render(color).trim_end()));
+        say(trace_masks::masked(report.render(color).trim_end()));
     }
     if wanted.warn {
         shown_warnings::note();
@@ -459,7 +459,6 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         _ => None,
     };
-    trace_masks::set(&plan);
     debug_output::plan(globals, &facts, &plan);
     let private = wants.ports.into_iter().filter(|want| want.preference == PortPreference::Private);
     let private = private.map(|want| (want.service, want.name)).collect();
