@@ -64,7 +64,7 @@ fn what_acts_on_another_mode_than_the_one_that_runs_is_refused() {
     }
     assert_eq!((project.service("api")["pid"].clone(), project.ps()["mode"].clone()), (pid, "dev".into()));
     assert_eq!(project.read(".devrun/data/dev/store/row"), "dev");
-    // What only shows goes its way, and says whose values they are.
+    // What only shows is not refused, and says whose values they are.
     for words in [&["ps"][..], &["logs", "api"], &["why", "api"], &["config"], &["check"]] {
         project.run(&[&["--mode", "prod"], words].concat()).code(0).says_not("this command is for");
     }

@@ -1,5 +1,5 @@
-//! What the YAML parser says, in words for who wrote the file: its own texts are for programmers who call it, and name its options and
-//! their types.
+//! The errors of the YAML parser in words for the author of the file. Its own texts are for programmers who call it: they name its options
+//! and its types.
 
 use serde_saphyr::Error;
 use serde_saphyr::budget::BudgetBreach;
@@ -69,7 +69,7 @@ mod tests {
     use crate::yaml;
 
     #[test]
-    fn faults_are_named_in_words_for_who_wrote_the_file() {
+    fn faults_are_named_in_words_for_the_author() {
         let deep = format!("a: {}", "[".repeat(80));
         let many = format!("a: &a x\nb: [{}]", "*a, ".repeat(6000));
         let bomb = format!(
@@ -156,8 +156,8 @@ mod tests {
                 "null into",
                 "_",
             ];
-            let told = words.iter().find(|word| bad.message.contains(*word));
-            assert_eq!(told, None, "{text:?}: {}", bad.message);
+            let passed_on = words.iter().find(|word| bad.message.contains(*word));
+            assert_eq!(passed_on, None, "{text:?}: {}", bad.message);
             assert!(!bad.message.is_empty(), "{text:?}");
         }
     }
