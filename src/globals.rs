@@ -1,5 +1,6 @@
 //! The options that every command has. They are read by the application layer too, which must not know the commands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -104,6 +105,38 @@ pub struct Globals {
     /// Answer yes to every question
     #[arg(short = 'y', long, global = true, help_heading = "Global options")]
     pub yes: bool,
+}
+
+/// The options here that take a value, as they are typed.
+const TAKES_VALUE: [&str; 13] = [
+    "-f",
+    "--file",
+    "-C",
+    "--project-directory",
+    "-p",
+    "--project-name",
+    "--mode",
+    "--profile",
+    "--env-file",
+    "--instance",
+    "--state-dir",
+    "--color",
+    "--progress",
+];
+
+/// Where the name of the command stands among the words of a command line.
+#[must_use]
+pub fn verb_at(words: &[OsString]) -> Option<usize> {
+    let mut is_value = false;
+    words.iter().enumerate().skip(1).find_map(|(at, word)| {
+        let text = word.to_string_lossy();
+        if is_value {
+            is_value = false;
+            return None;
+        }
+        is_value = TAKES_VALUE.contains(&text.as_ref());
+        (!text.starts_with('-')).then_some(at)
+    })
 }
 
 impl Globals {

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use devrun_keeper::{file_size_limit, own_program};
-use devrun_model::{Failure, FailureKind, ServiceSpec, exit, mask};
-use devrun_runtime::runtime_dir;
+use devrun_model::{Failure, FailureKind, ServiceSpec, exit};
+use devrun_runtime::{runtime_dir, trace_masks};
 use serde_json::{Value, json};
 
 use super::load::{self, Wanted};
@@ -255,7 +255,7 @@ fn variables(spec: &ServiceSpec) -> BTreeMap<String, String> {
 /// What failed, in the form that compose shows.
 pub fn report(failure: &Failure) {
     let help = failure.help.as_ref().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
-    message("error", &mask::Masker::default().text(&format!("{}{help}", failure.reason)));
+    message("error", &trace_masks::masked(&format!("{}{help}", failure.reason)));
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub fn place(paths: &GeneratedPaths, places: &Paths, instance: &str) -> PathBuf 
 /// The files of the keys folder by name; hidden ones, folders and what editors leave behind are no keys.
 ///
 /// # Errors
-/// `Config` for one that cannot be read, is no text, or is too long for a key.
+/// `Config` for one that cannot be read, is not a regular file, is no text, or is too long for a key.
 pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> {
     let mut keys = BTreeMap::new();
     let Some(folder) = folder else { return Ok(keys) };
@@ -45,8 +45,23 @@ pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> 
         let path = entry.map_err(|error| failed(folder, error.to_string()))?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let skipped = name.starts_with('.') || name.ends_with('~') || name.ends_with(".md");
-        if skipped || !fs::metadata(&path).is_ok_and(|meta| meta.is_file()) {
+        if skipped {
             continue;
+        }
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => continue,
+            Ok(meta) => {
+                if let Some(kind) = trusted_file::special_kind(&meta) {
+                    return Err(failed(&path, format!("it is {kind}, not a regular file"))
+                        .help("write the key to a regular file of this name, or move it out of the directory"));
+                }
+            }
+            Err(_) if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) => {
+                return Err(failed(&path, "it is a link to a file that cannot be found".to_owned())
+                    .help("correct the link, or remove it"));
+            }
+            // Removed meanwhile.
+            Err(_) => continue,
         }
         let mut text = String::new();
         fs::File::open(&path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text)).map_err(|error| {

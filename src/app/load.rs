@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::ui::term::say;
 use devrun_config::{Facts, Options, PortPreference, Source};
-use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Plan, ServiceId};
 use devrun_runtime::recipes::RecipeRegistry;
 use devrun_runtime::{copy_names, runtime_dir, secrets, trace_masks};
@@ -30,6 +29,7 @@ use crate::app::project::TemporarySelection;
 pub use crate::app::project::{Project, environment, is_running};
 use crate::app::project_ports;
 use crate::app::remembered_scale;
+use crate::app::running_mode;
 use crate::app::shared_server::location;
 use crate::app::shown_warnings;
 use crate::app::temporary_inside;
@@ -75,6 +75,8 @@ pub struct Wanted {
     pub init_cache: bool,
     /// Warnings are printed.
     pub warn: bool,
+    /// The command acts on data or processes of what runs: its mode must be the one that runs.
+    pub acts_on_running: bool,
 }
 
 impl Wanted {
@@ -89,7 +91,14 @@ impl Wanted {
             ports_auto: false,
             init_cache: true,
             warn: false,
+            acts_on_running: false,
         }
+    }
+
+    /// To act on data or processes of what runs, with nothing named.
+    #[must_use]
+    pub fn act() -> Self {
+        Self { acts_on_running: true, ..Self::look() }
     }
 }
 
@@ -185,7 +194,17 @@ fn project_in(
     if let Some(text) = runtime_dir::claim(&places)? {
         say(text);
     }
-    let project = Project { files, label: None, root, places, temporary, instance, env, reserved: Arc::default() };
+    let project = Project {
+        files,
+        label: None,
+        root,
+        places,
+        temporary,
+        given_mode: globals.mode.clone(),
+        instance,
+        env,
+        reserved: Arc::default(),
+    };
     debug_output::project(globals, &project);
     Ok(project)
 }
@@ -308,12 +327,18 @@ impl Read {
 /// As [`plan`], with what it was made of.
 ///
 /// # Errors
-/// `Config`; the diagnostics have been printed then.
+/// `Config`; the diagnostics have been printed then. `Elsewhere` where it acts on what runs, and that has another mode.
 pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Read, Failure> {
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
     let warn = wanted.warn && !shown_warnings::were_shown();
-    let mapped = compose_input::mapped(globals, project, warn)?;
+    let mapped = compose_input::mapped(globals, project, warn).map_err(|failure| match &failure.help {
+        Some(help) if is_running(&project.places).unwrap_or(false) => {
+            let help = format!("{help}; the stack keeps running as it was started");
+            failure.help(help)
+        }
+        _ => failure,
+    })?;
     let (mut mapped, origins) = mapped.map(|mapped| (mapped.source, mapped.origins)).unzip();
     for path in &project.files {
         if compose_input::is_yaml(path) {
@@ -329,9 +354,10 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let book = RecipeRegistry::new();
     let given = || TemporarySelection { mode: globals.mode.clone(), profiles: globals.profile.clone() };
     let read_as = project.temporary.clone().unwrap_or_else(given);
+    let running = if wanted.acts_on_running { running_mode::running(project)? } else { None };
     let options = Options {
         project_name: globals.project_name.clone(),
-        mode: read_as.mode,
+        mode: running_mode::of_service(project, running.as_ref()).or(read_as.mode),
         profiles: read_as.profiles,
         named: wanted.named.clone(),
         instance: project.instance.clone(),
@@ -364,6 +390,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         (None, report) => return Err(failed(report)),
     };
+    running_mode::check(project, running.as_ref(), document.mode())?;
     let paths = document.generated_paths();
     let output = paths.as_ref().map(|paths| generated_env::place(paths, &project.places, &project.instance));
     if wanted.purpose.makes() {
@@ -402,6 +429,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         facts.env_files.insert(paths.output.clone(), Some(made.text.clone()));
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
+    trace_masks::set(&plan);
     if wanted.purpose == Purpose::Start {
         preconditions::of_started(&plan, &wanted.named)?;
     }
@@ -413,7 +441,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         notes.extend(local_ca::prepare(&project.env, &plan)?.map(str::to_owned));
     }
     if warn && !report.is_empty() {
-        say(Masker::default().text(report.render(color).trim_end()));
+        say(trace_masks::masked(report.render(color).trim_end()));
     }
     if wanted.warn {
         shown_warnings::note();
@@ -431,7 +459,6 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         _ => None,
     };
-    trace_masks::set(&plan);
     debug_output::plan(globals, &facts, &plan);
     let private = wants.ports.into_iter().filter(|want| want.preference == PortPreference::Private);
     let private = private.map(|want| (want.service, want.name)).collect();

@@ -10,10 +10,10 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use devrun_config::{Document, KeyStep, ValueFault};
-use devrun_model::mask::Masker;
 use devrun_model::{Failure, Launch, OnChange, Paths, Plan, RouteTarget, ServiceId, ServiceSpec, Work};
 use devrun_runtime::directory_answers;
 use devrun_runtime::init::{self, TaskStatus};
+use devrun_runtime::trace_masks;
 
 use crate::app::load::Read;
 use crate::app::procfile_errors;
@@ -143,7 +143,7 @@ impl MissingFiles {
         let started = self.files.iter().filter(|file| is_started(&file.id));
         let faults: Vec<ValueFault> = started.map(|file| ValueFault { is_error: false, ..file.fault.clone() }).collect();
         let document = self.document.as_ref().filter(|_| !faults.is_empty())?;
-        Some(Masker::default().text(document.report(&faults).render(self.color).trim_end()))
+        Some(trace_masks::masked(document.report(&faults).render(self.color).trim_end()))
     }
 }
 

@@ -11,7 +11,7 @@ use devrun_config::KeyStep;
 use devrun_model::{
     Check, CommandLine, Failure, FailureKind, Launch, Plan, PlannedChanges, RestartTargets, ServiceId, ServiceSpec,
 };
-use devrun_runtime::directory_answers;
+use devrun_runtime::{directory_answers, trace_masks};
 use devrun_store::FetchOptions;
 
 use crate::app::load::Project;
@@ -234,7 +234,7 @@ pub fn refuse(failures: Vec<Failure>, left: &str) -> Result<(), Failure> {
 /// Prints what would fail a start.
 pub fn warn(failure: &Failure) {
     let help = failure.help.as_ref().map_or(String::new(), |help| format!("\nhelp: {help}"));
-    say(format!("warning: {}{help}", failure.reason));
+    say(trace_masks::masked(&format!("warning: {}{help}", failure.reason)));
 }
 
 /// What an `up` over a running stack starts, where it stops something that runs; empty where it stops nothing.

@@ -50,6 +50,7 @@ pub mod resolved_config;
 pub mod restart_reasons;
 pub mod rotate_secret;
 pub mod run_artifacts;
+pub mod running_mode;
 pub mod runtime;
 pub mod self_update;
 pub mod service_details;

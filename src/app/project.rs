@@ -32,6 +32,8 @@ pub struct Project {
     pub places: Paths,
     /// Of the stack of a `run` that throws everything away: as what its procfile is read, whatever this command's own options are.
     pub temporary: Option<TemporarySelection>,
+    /// `--mode` or `DEVRUN_MODE`; empty for no mode.
+    pub given_mode: Option<String>,
     /// Instance name, empty for the usual one.
     pub instance: String,
     /// Our environment.

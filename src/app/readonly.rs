@@ -10,6 +10,7 @@ use devrun_model::exit;
 use devrun_model::{Failure, FailureKind, Plan, ServiceSpec, ServiceStatus, Snapshot};
 
 use crate::app::load::{self, Project, Wanted};
+use crate::app::running_mode;
 use crate::globals::Globals;
 
 /// The procfile, and what runs of it.
@@ -48,6 +49,7 @@ impl Seen {
             read_now = read(named.iter().cloned().chain(more).collect())?;
         }
         let read = read_now;
+        running_mode::note_other(&snapshot, read.plan.mode.as_deref());
         Ok(Self { project, plan: read.plan, private: read.private, snapshot })
     }
     /// Whether a supervisor runs.

@@ -1,7 +1,9 @@
 //! Requests to a supervisor that runs: connect, name services, wait until it has done what was asked.
 
 use crate::app::load::{self, Project};
+use crate::app::running_mode;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
+use crate::app::stop_wait;
 use crate::app::unknown_service::unknown_service;
 use crate::ui::ci;
 use crate::ui::exit_line;
@@ -29,17 +31,23 @@ pub fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<Se
     Ok(found)
 }
 
+/// The supervisor that runs, to ask it for something.
+///
+/// # Errors
+/// `Elsewhere` when nothing runs, or another mode than the one that was given.
 pub async fn session(project: &Project) -> Result<(Session, devrun_model::feed::Status), Failure> {
     let patience = if load::is_running(&project.places)? { std::time::Duration::from_secs(5) } else { std::time::Duration::ZERO };
-    Session::remote(&project.places, patience)
-        .await?
-        .ok_or_else(|| Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"))
+    let found = Session::remote(&project.places, patience).await?;
+    let (session, status) =
+        found.ok_or_else(|| Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"))?;
+    running_mode::check_given(project, &status.snapshot)?;
+    Ok((session, status))
 }
 
 /// Sends a command and shows what happens until it is done. Returns the exit code.
 ///
 /// # Errors
-/// `Elsewhere` when the connection breaks.
+/// `Elsewhere` when the connection breaks, and while the stack is being stopped.
 pub async fn settle(session: Session, status: &devrun_model::feed::Status, command: Command, term: Term) -> Result<i32, Failure> {
     settle_with(session, status, command, term, |_| None).await
 }
@@ -55,6 +63,9 @@ pub async fn settle_with(
     term: Term,
     result: impl FnOnce(&StartTimes) -> Option<String>,
 ) -> Result<i32, Failure> {
+    if status.stopping {
+        return Err(stop_wait::being_stopped());
+    }
     let mut signals = Signals::take()?;
     let mut view = ProgressView::new(term);
     let ours = token();
@@ -64,6 +75,9 @@ pub async fn settle_with(
     match settled {
         Settled::Interrupted(code) => Ok(code),
         Settled::Gone(None) => Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+        Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) if stop_wait::was_refused(&outcome) => {
+            Err(stop_wait::being_stopped())
+        }
         Settled::Outcome(outcome) | Settled::Gone(Some(outcome)) => {
             if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
                 // A supervisor that has nothing left to do may have ended.
@@ -71,7 +85,7 @@ pub async fn settle_with(
                 say(summary::failures(&outcome, status.as_ref().map(|status| &status.snapshot), term.err_color).trim_end());
                 ci::failures(&outcome);
             }
-            if let Some(line) = exit_line::of_outcome(&outcome) {
+            if let Some(line) = exit_line::of_outcome(&outcome, None) {
                 say(line);
             } else if let Some(line) = result(view.times()).filter(|_| !matches!(term.progress, Progress::Quiet | Progress::Json))
             {

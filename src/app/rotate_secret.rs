@@ -43,7 +43,7 @@ pub fn run(globals: &Globals, project: &Project, want: &RequiredSecret, dir: &Pa
         .map(|service| service.name.clone())
         .collect();
     let named: Vec<String> = snapshot.iter().flat_map(|all| all.services.iter().map(|one| one.service.clone())).collect();
-    let read = load::read(globals, project, &Wanted { named: named.clone(), ..Wanted::look() })?;
+    let read = load::read(globals, project, &Wanted { named: named.clone(), ..Wanted::act() })?;
     let users = users(&read, &want.name)?;
     let file = dir.join(&want.name);
     // One that is lost or open to others is about to be replaced.
@@ -97,7 +97,7 @@ pub fn run(globals: &Globals, project: &Project, want: &RequiredSecret, dir: &Pa
         say(if users.is_empty() { "no service reads it" } else { "it takes effect at the next start of who reads it" });
         return Ok(exit::DONE);
     }
-    let plan = load::plan(globals, project, &Wanted { purpose: Purpose::Start, named, warn: true, ..Wanted::look() })?;
+    let plan = load::plan(globals, project, &Wanted { purpose: Purpose::Start, named, warn: true, ..Wanted::act() })?;
     let (mut given, mut targets) = (Vec::new(), Vec::new());
     for id in readers {
         let (Some(old), Some(new)) = (read.plan.services.get(id), plan.services.get(id)) else { continue };

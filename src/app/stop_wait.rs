@@ -18,6 +18,11 @@ pub fn was_refused(outcome: &Outcome) -> bool {
     !outcome.failures.is_empty() && outcome.failures.iter().all(|failed| failed.failure.is_being_stopped())
 }
 
+/// The failure of a command that comes while the stack is being stopped.
+pub fn being_stopped() -> Failure {
+    Failure::new(FailureKind::Elsewhere, "the stack is being stopped").help("devrun up -d, which waits until it has stopped")
+}
+
 /// Whether the last run came to its end, and nothing of it is left.
 pub fn stopped_in_order(places: &Paths) -> bool {
     journal::read(&places.journal()).is_ok_and(|journal| journal.result.is_some_and(|left| left.is_empty()))

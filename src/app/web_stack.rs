@@ -12,6 +12,7 @@ use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, ServiceId, Snapshot};
 use devrun_runtime::engine::state_files::{PortOpened, starts_path};
 use devrun_runtime::stats::{self, UsageSample};
+use devrun_runtime::trace_masks;
 use devrun_web::{
     ActRequest, ApiError, ApiReply, ApiRequest, LogsQuery, ServiceMetrics, StackAction, StackApi, StackChanges, TerminalEnds,
 };
@@ -49,7 +50,7 @@ impl WebStack {
 }
 
 fn refused(failure: &Failure) -> ApiError {
-    let masked = Masker::default().text(&failure.reason);
+    let masked = trace_masks::masked(&failure.reason);
     ApiError { is_usage: failure.kind == FailureKind::Config, reason: masked }
 }
 

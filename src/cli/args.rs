@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::globals::Globals;
+use crate::globals::{self, Globals};
 
 /// Runs a stack of native services from one procfile.
 #[derive(Debug, Parser)]
@@ -322,34 +322,7 @@ pub enum Verb {
 /// After `logs` and `events` a short `-f` means follow, as in compose; clap knows it as the global `--file`.
 #[must_use]
 pub fn follow_after_logs(words: Vec<OsString>) -> Vec<OsString> {
-    let takes_value = [
-        "-f",
-        "--file",
-        "-C",
-        "--project-directory",
-        "-p",
-        "--project-name",
-        "--mode",
-        "--profile",
-        "--env-file",
-        "--instance",
-        "--state-dir",
-        "--color",
-        "--progress",
-    ];
-    let mut verb = None;
-    let mut skip = false;
-    for (at, word) in words.iter().enumerate().skip(1) {
-        let text = word.to_string_lossy();
-        if skip {
-            skip = false;
-        } else if takes_value.contains(&text.as_ref()) {
-            skip = true;
-        } else if !text.starts_with('-') {
-            verb = Some(at);
-            break;
-        }
-    }
+    let verb = globals::verb_at(&words);
     let Some(at) = verb.filter(|at| words[*at] == "logs" || words[*at] == "events") else { return words };
     words
         .into_iter()

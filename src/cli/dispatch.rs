@@ -8,8 +8,8 @@ use clap::Parser;
 use crate::app::trace_output;
 use crate::ui::term::{Term, say};
 use devrun_model::exit;
-use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind};
+use devrun_runtime::trace_masks;
 
 use super::args::{self, Cli, Verb};
 use super::completions;
@@ -212,8 +212,8 @@ fn usage(words: &[OsString], error: &clap::Error) -> i32 {
 /// The failure, its help, and the line that names the code's meaning.
 fn report_failure(failure: &Failure, term: Term) -> i32 {
     let code = exit::of(failure.kind);
-    // It may quote an address with a login.
-    let reason = Masker::default().text(&failure.reason);
+    // It may quote an address with a login, or a value that comes from a secret.
+    let reason = trace_masks::masked(&failure.reason);
     if !failure.is_shown {
         let mut lines = reason.lines().map(crate::ui::term::safe);
         let first = lines.next().unwrap_or_default();
@@ -221,7 +221,11 @@ fn report_failure(failure: &Failure, term: Term) -> i32 {
         // Such as one port each.
         lines.for_each(say);
         if let Some(help) = &failure.help {
-            say(format!("{} {}", crate::ui::term::paint(term.err_color, "36", "help:"), crate::ui::term::safe(help)));
+            say(format!(
+                "{} {}",
+                crate::ui::term::paint(term.err_color, "36", "help:"),
+                crate::ui::term::safe(&trace_masks::masked(help))
+            ));
         }
     }
     say(exit_line::of_failure(failure, &reason));

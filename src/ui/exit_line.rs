@@ -1,7 +1,7 @@
 //! The last line of a failing command: the code's meaning, the service and the reason.
 
 use devrun_model::feed::Outcome;
-use devrun_model::{Failure, exit};
+use devrun_model::{Failure, ServiceId, exit};
 
 /// How the line about a panic ends.
 pub const PANIC_ADVICE: &str = "please report it";
@@ -34,16 +34,47 @@ pub fn own_failure(log: &str) -> Option<(&str, Option<&str>)> {
     Some((reason, log.lines().rev().find_map(|line| line.split_once("help: ").map(|(_, help)| help))))
 }
 
-/// The line for the first root cause of an outcome.
+/// The line for the first root cause of an outcome; for the service whose exit code is passed on, where it has ended.
 #[must_use]
-pub fn of_outcome(outcome: &Outcome) -> Option<String> {
+pub fn of_outcome(outcome: &Outcome, code_from: Option<&ServiceId>) -> Option<String> {
+    if let Some(code) = outcome.code_from {
+        let failed = outcome.failures.iter().find(|failed| code_from.is_none_or(|id| failed.id == *id));
+        let id = code_from.or_else(|| Some(&failed?.id))?;
+        let reason = failed.map_or_else(|| format!("exit {code}"), |failed| failed.failure.reason.clone());
+        let reason = reason.lines().next().unwrap_or_default();
+        // Its own numbers do not have the meanings of ours.
+        return (code != exit::DONE).then(|| format!("devrun: exit {code} (the exit code of the service): {id}: {reason}"));
+    }
     let failed = outcome.failures.first()?;
     Some(last_line(outcome.code(), Some(failed.id.as_str()), &failed.failure.reason))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::own_failure;
+    use devrun_model::FailureKind;
+    use devrun_model::feed::FailedService;
+
+    use super::*;
+
+    #[test]
+    fn a_code_that_is_passed_on_is_not_explained_as_one_of_ours() {
+        let id = |name: &str| ServiceId::parse(name).unwrap();
+        let failed = |name: &str, reason: &str| FailedService {
+            id: id(name),
+            failure: Failure::new(FailureKind::Service, reason),
+            last_answer: None,
+            log: Vec::new(),
+        };
+        let outcome =
+            Outcome { failures: vec![failed("a", "exit 1"), failed("b", "exit 7")], code_from: Some(7), ..Outcome::default() };
+        let line = of_outcome(&outcome, Some(&id("b")));
+        assert_eq!(line.as_deref(), Some("devrun: exit 7 (the exit code of the service): b: exit 7"));
+        let alone = Outcome { failures: Vec::new(), ..outcome.clone() };
+        assert_eq!(of_outcome(&alone, Some(&id("b"))), line);
+        assert_eq!(of_outcome(&Outcome { code_from: Some(0), ..outcome.clone() }, Some(&id("b"))), None);
+        let without = Outcome { code_from: None, ..outcome };
+        assert_eq!(of_outcome(&without, Some(&id("b"))).as_deref(), Some("devrun: exit 1 (a service failed): a: exit 1"));
+    }
 
     #[test]
     fn the_last_failure_of_ones_own_is_found() {

@@ -303,3 +303,26 @@ fn an_error_in_a_mapped_text_names_the_line_it_comes_from() {
     let text = project.run(&["import", "compose.yml", "-o", "-"]).code(0).stdout;
     assert!(text.lines().nth(line - 1).is_some_and(|line| line.contains("DB_PASS")), "{line}: {text}");
 }
+
+/// What runs was started already: the commands that ask only the supervisor need no file.
+#[test]
+fn a_stack_whose_compose_file_was_broken_since_is_seen_and_stopped() {
+    let project = Project::new();
+    project.write("compose.yml", "services:\n  web:\n    image: python:3\n    command: sleep 600\n");
+    project.run(&["up", "-d"]).code(0);
+    project.write("compose.yml", "  : [");
+    project.run(&["ps"]).code(0).says("web");
+    for words in [&["logs"][..], &["why", "web"], &["wait", "web"], &["kill", "-s", "CONT", "web"]] {
+        project.run(words).code(0);
+    }
+    let help = "help: fix the YAML there, then run the command again; the stack keeps running as it was started";
+    for words in [&["exec", "web", "--", "true"][..], &["restart", "web"]] {
+        let outcome = project.run(words).code(2);
+        drop(outcome.says("error: compose.yml:1:3: missing key before `:`").says(help).says_not("Option<"));
+    }
+    project.write("compose.yml", "services: {}\nservices: {}\n");
+    project.run(&["restart", "web"]).code(2).says("duplicate key: `services` stands here twice").says_not("DuplicateKeyPolicy");
+    project.run(&["stop", "web"]).code(0);
+    project.run(&["down"]).code(0);
+    project.run(&["check"]).code(2).says("fix the YAML there, then run the command again").says_not("keeps running");
+}

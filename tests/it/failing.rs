@@ -349,6 +349,15 @@ fn exit_code_from_hands_on_the_childs_code() {
     project.nothing_left();
 }
 
+/// The numbers of a child do not have the meanings of the contract.
+#[test]
+fn a_code_that_is_passed_on_is_not_explained() {
+    let project = Project::new().procfile("[services.job]\nrun = \"sh -c 'exit 7'\"\n[services.db]\nrun = \"{svc:db}\"\n");
+    let outcome = project.run(&["up", "--exit-code-from", "job"]).code(7);
+    drop(outcome.says("devrun: exit 7 (the exit code of the service): job: exit 7").says_not("binary missing"));
+    project.nothing_left();
+}
+
 /// Shows: exit 127.
 #[test]
 fn run_passes_the_commands_code_and_tears_down() {

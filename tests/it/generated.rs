@@ -169,6 +169,23 @@ fn samples_and_empty_keys_count_as_missing_and_hand_written_values_do_not() {
     assert_eq!(project.read(".env.generated"), text, "a faulty template changes nothing");
 }
 
+/// It would count as a missing key, and nothing would say why.
+#[test]
+fn what_is_not_a_file_among_the_keys_is_named() {
+    let project = stack();
+    std::fs::remove_file(project.path("secrets/api/OPENAI_API_KEY")).expect("our own file");
+    nix::unistd::mkfifo(&project.path("secrets/api/OPENAI_API_KEY"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    for words in [&["config", "write"][..], &["up", "-d"], &["check"]] {
+        project.run(words).code(2).says("secrets/api/OPENAI_API_KEY: it is a FIFO, not a regular file").says_not("has no value");
+    }
+    std::fs::remove_file(project.path("secrets/api/OPENAI_API_KEY")).expect("our own file");
+    std::os::unix::fs::symlink("nowhere", project.path("secrets/api/OPENAI_API_KEY")).expect("a link");
+    project.run(&["check"]).code(2).says("secrets/api/OPENAI_API_KEY: it is a link to a file that cannot be found");
+    std::fs::remove_file(project.path("secrets/api/OPENAI_API_KEY")).expect("our own file");
+    std::fs::create_dir(project.path("secrets/api/OPENAI_API_KEY")).expect("a directory is not a key");
+    project.run(&["check"]).code(0).says("OPENAI_API_KEY has no value");
+}
+
 #[test]
 fn the_header_decides_what_may_be_overwritten_and_deleted() {
     let project = stack();

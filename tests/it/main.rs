@@ -93,6 +93,7 @@ mod replicas;
 mod resilience;
 mod run_command;
 mod runner;
+mod running_mode;
 mod secrets;
 mod self_update;
 mod shutdown;

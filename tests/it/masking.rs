@@ -38,6 +38,36 @@ const ENV: &str = "STRIPE_SECRET_KEY=sk_live_zzTOPSECRETzz\nDB_DSN=postgres://u:
 const VALUES: &[&str] =
     &["zzTOPSECRETzz", "dsnPassw0rd", "inner-value-77", "r4bb1tpw", "jdbcPw99", "SHORT = \"postgres\"", "\"SHORT\":\"postgres\""];
 
+/// What is wrong with a value is said with the value, which may be that of a secret.
+#[test]
+fn an_error_about_a_value_does_not_tell_a_secret() {
+    let keys = [
+        "port = \"V\"",
+        "port = \"auto\"\nready = { tcp = true, within = \"V\" }",
+        "restart = \"V\"",
+        "limits = { memory = \"V\" }",
+        "dir = \"V\"",
+        "user_id = \"V\"",
+        "stop = { command = \"V now\" }",
+    ];
+    for key in keys {
+        let key = key.replace('V', "${MY_SECRET_KEY}");
+        let project = Project::new().env("MY_SECRET_KEY", "topsecretvalue99");
+        let project = project.procfile(&format!("[services.a]\nrun = \"{{svc:a}}\"\n{key}\n"));
+        for words in [&["check"][..], &["up", "-d"], &["exec", "a", "true"]] {
+            let outcome = project.run(words);
+            assert!(
+                !outcome.stderr.contains("topsecretvalue99") && !outcome.stdout.contains("topsecretvalue99"),
+                "{key}: {outcome}"
+            );
+        }
+        project.run(&["down"]).code(0);
+    }
+    let project = Project::new().env("MY_SECRET_KEY", "topsecretvalue99");
+    let project = project.procfile("[services.a]\nrun = \"{svc:a}\"\nport = \"${MY_SECRET_KEY}\"\n");
+    project.run(&["check"]).code(2).says("invalid port \"••••\"");
+}
+
 #[test]
 fn a_secret_is_one_under_any_name() {
     let project = Project::new().procfile(TAKEN_ON);

@@ -392,3 +392,21 @@ impl Drop for Guard {
         let _ = self.0.wait();
     }
 }
+
+/// The stop wins; what is asked for meanwhile has not failed, it came too late.
+#[test]
+fn a_restart_during_a_down_says_that_the_stack_is_being_stopped() {
+    let project = Project::new().procfile("[services.a]\nrun = \"sh notes.sh\"\nstop = { grace = \"60s\" }\n");
+    project.write("notes.sh", "trap 'until [ -e go ]; do sleep 0.05; done; exit 0' TERM\n: > up\nwhile :; do sleep 0.05; done\n");
+    project.run(&["up", "-d"]).code(0);
+    eventually("the trap", PATIENCE, || project.path("up").exists().then_some(()));
+    let down = project.start(&["down"]);
+    project.wait_state("a", "stopping");
+    for verb in ["restart", "start"] {
+        let outcome = project.run(&[verb, "a"]).code(6);
+        drop(outcome.says("error: the stack is being stopped").says("devrun up -d").says_not("a service failed"));
+    }
+    project.write("go", "");
+    down.outcome().code(0);
+    project.nothing_left();
+}

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use devrun_model::hidden_char::is_hidden;
+use devrun_model::mask::MASK;
 
 use super::source_map::{Sources, Span, Text};
 
@@ -39,6 +40,21 @@ impl Diagnostic {
     /// A problem that no file holds: a flag.
     pub(crate) fn nowhere(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, message: message.into(), span: None, notes: Vec::new(), help: None }
+    }
+    /// Without these values, longest first.
+    pub(crate) fn masked(self, secrets: &[String]) -> Self {
+        let mask = |text: String| {
+            let hide = |text: String, value: &String| {
+                if text.contains(value.as_str()) { text.replace(value.as_str(), MASK) } else { text }
+            };
+            secrets.iter().fold(text, hide)
+        };
+        Self {
+            message: mask(self.message),
+            notes: self.notes.into_iter().map(|(span, word)| (span, mask(word))).collect(),
+            help: self.help.map(mask),
+            ..self
+        }
     }
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {

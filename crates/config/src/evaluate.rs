@@ -50,7 +50,7 @@ impl Document {
             wants.memory = inner.size("memory").ok().flatten().map(|size| size.0);
             wants.disk = inner.size("disk").ok().flatten().map(|size| size.0);
         }
-        let problems = resolver.problems.into_inner();
+        let problems = lower::take_problems(&resolver);
         if problems.iter().any(|d| d.severity == Severity::Error) {
             return Err(Report::new(problems, resolver.sources.into_inner()));
         }
@@ -64,7 +64,7 @@ impl Document {
     pub fn lower(&self, facts: &Facts) -> Result<(Plan, Report), Report> {
         let resolver = self.resolver(facts)?;
         let plan = lower::plan(&resolver);
-        let mut problems = resolver.problems.into_inner();
+        let mut problems = lower::take_problems(&resolver);
         problems.extend(self.warnings.iter().cloned());
         let report = Report::new(problems, resolver.sources.into_inner());
         match plan {
@@ -102,7 +102,7 @@ impl Document {
         let resolver = Resolver::new(self, facts, services, sources);
         // Its problems are what is asked for.
         let _plan = lower::plan(&resolver);
-        let mut found = resolver.problems.into_inner();
+        let mut found = lower::take_problems(&resolver);
         let sources = resolver.sources.into_inner();
         found.retain(|d| {
             let Some((file, line)) = line_of(&sources, d) else { return true };

@@ -292,6 +292,39 @@ fn what_is_made_from_a_secret_is_known() {
 }
 
 #[test]
+fn what_is_wrong_with_a_value_does_not_tell_a_secret() {
+    let mut facts = facts();
+    facts.shell.insert("MY_SECRET_KEY".to_owned(), "topsecretvalue99".to_owned());
+    facts.env_files.insert("/p/svc.env".into(), Some("FILE_SECRET=hidden-2\n".to_owned()));
+    let keys = [
+        "port = \"V\"",
+        "ready = { tcp = true, within = \"V\" }",
+        "restart = \"V\"",
+        "limits = { memory = \"V\" }",
+        "dir = \"V\\u0000\"",
+        "user_id = \"V\"",
+        "stop = { grace = \"V\" }",
+        "stop = { signal = \"V\" }",
+        "replicas = \"V\"",
+        "watch = { paths = [\"V\"], on = \"V\" }",
+    ];
+    let mut wrong = 0;
+    for key in keys {
+        for (name, value) in [("MY_SECRET_KEY", "topsecretvalue99"), ("OTHER", "hidden-2"), ("secret.token", "s${X}$$1")] {
+            let key = key.replace('V', &format!("${{{name}}}"));
+            let text = format!(
+                "[secrets]\ngenerate = [\"token\"]\n[services.a]\nrun = \"x\"\nenv_file = \"svc.env\"\nenv = {{ OTHER = \"${{FILE_SECRET}}\" }}\n{key}\n"
+            );
+            if let Err(shown) = try_lower(&text, &Options::default(), &facts) {
+                assert!(!shown.contains(value), "{key}: {shown}");
+                wrong += usize::from(shown.contains(devrun_model::mask::MASK));
+            }
+        }
+    }
+    assert!(wrong >= 12, "{wrong} messages quote a value");
+}
+
+#[test]
 fn external_servers_are_probed_and_never_spawned() {
     let plan = lower(
         "[services.db]\nexternal = \"postgres://u:p%40@db.example:6000/d\"\nready = { sql = \"SELECT 1\" }\n[services.a]\nrun = \"x\"\nenv = { U = \"${db.url}\", H = \"${db.host}\" }\n",

@@ -27,6 +27,8 @@ mod report;
 mod toml_writer;
 #[cfg(feature = "compose")]
 mod yaml;
+#[cfg(feature = "compose")]
+mod yaml_error;
 
 pub use converted::{Converted, Surroundings};
 pub use export::{

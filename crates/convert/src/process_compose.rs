@@ -31,10 +31,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
         let fail = |message: String, help: &str| Failure::new(FailureKind::Config, message).help(help);
         let text = read(path).ok_or_else(|| fail(format!("{name} cannot be read"), "check the path"))?;
         let node = yaml::parse(&text, file).map_err(|bad| {
-            fail(
-                format!("{name}:{}:{}: {}", bad.line, bad.column, bad.message),
-                "fix the YAML there; nothing was written or started",
-            )
+            fail(format!("{name}:{}:{}: {}", bad.line, bad.column, bad.message), "fix the YAML there, then run the command again")
         })?;
         let Some(map) = node.map() else {
             return Err(fail(

@@ -10,6 +10,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Spanned, Tagged};
 
 use super::report::At;
+use super::yaml_error;
 
 /// What a later file says about the value of an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -194,11 +195,8 @@ pub(crate) fn parse(text: &str, file: u32) -> Result<YamlNode, BadYaml> {
             let place = error.location();
             let line = place.map_or(1, |place| number(place.line())).max(1);
             let column = place.map_or(1, |place| number(place.column())).max(1);
-            let message = error.without_snippet().to_string();
             // The place is given by us in front of it.
-            let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-            let message: String = message.chars().filter(|char| !char.is_control()).take(300).collect();
-            Err(BadYaml { line, column, message })
+            Err(BadYaml { line, column, message: yaml_error::message(&error) })
         }
     }
 }

@@ -52,7 +52,7 @@ fn optional(path: &Path) -> Result<Option<(File, Metadata)>, Failure> {
 /// Opens a regular file. What a shell passes as `<(COMMAND)` is a pipe of the caller's own, below `/dev/fd`.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let passed = ["/dev/fd", "/proc/self/fd"].iter().any(|folder| path.parent() == Some(Path::new(folder)));
-    let fits = |meta: &Metadata| match kind_of(meta) {
+    let fits = |meta: &Metadata| match special_kind(meta) {
         None => Ok(()),
         Some(_) if passed && meta.file_type().is_fifo() => Ok(()),
         Some(kind) => Err(io::Error::other(format!("it is {kind}, not a regular file"))),
@@ -75,7 +75,9 @@ fn text(file: &mut File, path: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| unreadable(path, "it is not valid UTF-8").help("save it as UTF-8"))
 }
 
-fn kind_of(meta: &Metadata) -> Option<&'static str> {
+/// What it is where it is not a regular file: `a FIFO`.
+#[must_use]
+pub fn special_kind(meta: &Metadata) -> Option<&'static str> {
     let kind = meta.file_type();
     if kind.is_file() {
         None

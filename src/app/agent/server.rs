@@ -9,8 +9,8 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler, ServiceExt};
 
-use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, exit};
+use devrun_runtime::trace_masks;
 
 use super::call::AgentStack;
 use super::tools::{TOOLS, ToolEffect, ToolSpec, schema};
@@ -50,7 +50,7 @@ impl ServerHandler for Handler {
         let result = match self.stack.call(&request.name, arguments).await {
             Ok(value) => CallToolResult::success(vec![ContentBlock::text(value.to_string())]),
             Err(failure) => {
-                let reason = Masker::default().text(&failure.reason);
+                let reason = trace_masks::masked(&failure.reason);
                 let help = failure.help.map(|help| format!("\nhelp: {help}")).unwrap_or_default();
                 CallToolResult::error(vec![ContentBlock::text(format!("{reason}{help}"))])
             }

@@ -17,7 +17,8 @@ use crate::app::data::fork::redis;
 use crate::app::load::Project;
 use crate::app::request;
 use crate::app::session::{Session, token};
-use crate::ui::term::{Progress, Term};
+use crate::app::stop_wait;
+use crate::ui::term::{Progress, Term, say};
 
 /// For a server that writes out what it holds.
 const PREPARE_LIMIT: Duration = Duration::from_secs(10);
@@ -173,7 +174,14 @@ impl Pause {
         // The lines of a start are not what was asked for; failures are shown.
         let progress = if term.progress == Progress::Json { Progress::Json } else { Progress::Quiet };
         let command = Command::Up { plan: None, targets: self.stopped, options: UpOptions::default() };
-        let code = request::settle(self.session, &status, command, Term { progress, ..term }).await?;
+        let code = match request::settle(self.session, &status, command, Term { progress, ..term }).await {
+            // The copy is whole; what was stopped for it stays so.
+            Err(failure) if failure == stop_wait::being_stopped() => {
+                say(format!("{}: the services are not started again", failure.reason));
+                devrun_model::exit::of(failure.kind)
+            }
+            settled => settled?,
+        };
         Ok((code, self.begun.elapsed()))
     }
 

@@ -74,7 +74,7 @@ impl BackupArgs {
 pub fn backup(globals: &Globals, args: &BackupArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     recovery::finish(&project)?;
-    let read = load::read(globals, &project, &Wanted { named: vec![args.service.clone()], ..Wanted::look() })?;
+    let read = load::read(globals, &project, &Wanted { named: vec![args.service.clone()], ..Wanted::act() })?;
     let spec = readonly::one(&read.plan, &args.service)?;
     let shown = match &args.output {
         Some(file) => file.clone(),
@@ -103,7 +103,7 @@ pub fn backup(globals: &Globals, args: &BackupArgs, term: Term) -> Result<i32, F
 pub fn restore(globals: &Globals, args: &RestoreArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
     recovery::finish(&project)?;
-    let read = load::read(globals, &project, &Wanted { named: vec![args.service.clone()], ..Wanted::look() })?;
+    let read = load::read(globals, &project, &Wanted { named: vec![args.service.clone()], ..Wanted::act() })?;
     let spec = readonly::one(&read.plan, &args.service)?;
     let file = std::path::absolute(&args.backup)
         .map_err(|error| Failure::new(FailureKind::Config, format!("{}: {error}", args.backup.display())))?;

@@ -166,7 +166,7 @@ fn connects_to_server(client: &str, words: &[OsString]) -> bool {
 }
 
 fn plan(globals: &Globals, project: &Project, on: Option<&str>) -> Result<std::sync::Arc<Plan>, Failure> {
-    load::plan(globals, project, &Wanted { named: on.map(str::to_owned).into_iter().collect(), ..Wanted::look() })
+    load::plan(globals, project, &Wanted { named: on.map(str::to_owned).into_iter().collect(), ..Wanted::act() })
 }
 
 /// The server that is meant: the named one, else the only one of its kind.

@@ -123,7 +123,7 @@ fn plan(globals: &Globals, project: &Project, named: Option<&str>) -> Result<std
     if !load::is_running(&project.places)? {
         return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d; or: devrun run -- CMD"));
     }
-    load::plan(globals, project, &Wanted { named: named.map(str::to_owned).into_iter().collect(), ..Wanted::look() })
+    load::plan(globals, project, &Wanted { named: named.map(str::to_owned).into_iter().collect(), ..Wanted::act() })
 }
 
 fn make(globals: &Globals, project: &Project, args: &ForkArgs, term: Term) -> Result<i32, Failure> {

@@ -102,7 +102,7 @@ pub fn run(globals: &Globals, args: &SnapshotArgs, term: Term) -> Result<i32, Fa
 fn save(globals: &Globals, project: &Project, name: &str, services: &[String], json: bool, term: Term) -> Result<i32, Failure> {
     check_name(name)?;
     recovery::finish(project)?;
-    let read = load::read(globals, project, &Wanted { named: services.to_vec(), ..Wanted::look() })?;
+    let read = load::read(globals, project, &Wanted { named: services.to_vec(), ..Wanted::act() })?;
     let plan = &read.plan;
     let volumes: Vec<&VolumeSpec> =
         selection::volumes(plan, services)?.into_iter().filter(|volume| selection::holds_data(volume)).collect();
@@ -340,7 +340,7 @@ fn restore(globals: &Globals, project: &Project, name: &str, term: Term) -> Resu
     recovery::finish(project)?;
     let store = SnapshotStore::look(&project.places.state);
     let manifest = store.read(name)?;
-    let read = load::read(globals, project, &Wanted::look())?;
+    let read = load::read(globals, project, &Wanted::act())?;
     let plan = &read.plan;
     if manifest.mode != plan.mode {
         let mode = |mode: &Option<String>| mode.as_ref().map_or_else(|| "no mode".to_owned(), |mode| format!("mode {mode}"));

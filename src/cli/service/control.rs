@@ -179,7 +179,7 @@ fn with_current_plan(
     if !load::is_running(&project.places)? {
         return Err(Failure::new(FailureKind::Elsewhere, "nothing is running").help("devrun up -d"));
     }
-    let wanted = Wanted { purpose: Purpose::Start, named: services.to_vec(), warn: true, ..Wanted::look() };
+    let wanted = Wanted { purpose: Purpose::Start, named: services.to_vec(), warn: true, ..Wanted::act() };
     let read = load::read(globals, &project, &wanted)?;
     let plan = Arc::clone(&read.plan);
     let targets = load::resolve(&plan, services)?;

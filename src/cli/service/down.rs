@@ -64,7 +64,7 @@ pub fn run(globals: &Globals, args: &DownArgs, term: Term) -> Result<i32, Failur
         stop_stack::only_from_outside(&project.places)?;
     }
     // Looked up before the stop: with a broken procfile nothing must have been stopped for a deletion that cannot be done.
-    let read = if args.volumes || args.backup { Some(load::read(globals, &project, &Wanted::look())?) } else { None };
+    let read = if args.volumes || args.backup { Some(load::read(globals, &project, &Wanted::act())?) } else { None };
     let volumes: Vec<VolumeSpec> = read
         .iter()
         .filter(|_| args.volumes)

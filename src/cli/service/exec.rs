@@ -66,7 +66,7 @@ pub fn shell(globals: &Globals, args: &ShellArgs, _term: Term) -> Result<i32, Fa
 fn execute(globals: &Globals, args: &ExecArgs) -> Result<i32, Failure> {
     let name = args.service.as_str();
     let project = load::project(globals)?;
-    let plan = load::plan(globals, &project, &Wanted { named: vec![name.to_owned()], ..Wanted::look() })?;
+    let plan = load::plan(globals, &project, &Wanted { named: vec![name.to_owned()], ..Wanted::act() })?;
     let spec = readonly::one(&plan, name)?;
     let runtime = crate::app::runtime::runtime()?;
     runtime.block_on(async {

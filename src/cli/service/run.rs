@@ -11,10 +11,9 @@ use clap::Args;
 use crate::ui::term::{Term, say};
 use devrun_model::client_env::{self, Addressed};
 use devrun_model::exit;
-use devrun_model::mask::Masker;
 use devrun_model::{Failure, FailureKind, Paths, Plan, RecipeBook as _, ServiceId, ServiceSpec};
 use devrun_runtime::recipes::RecipeRegistry;
-use devrun_runtime::runtime_dir;
+use devrun_runtime::{runtime_dir, trace_masks};
 
 use crate::app::abandoned_runs;
 use crate::app::child_command;
@@ -227,14 +226,14 @@ fn no_command(services: &[String]) -> Failure {
 fn refused(failure: &Failure) -> i32 {
     let code = exit::of(failure.kind);
     // It may quote an address with a login.
-    let reason = Masker::default().text(&failure.reason);
+    let reason = trace_masks::masked(&failure.reason);
     let (first, rest) = reason.split_once('\n').unwrap_or((&reason, ""));
     if !failure.is_shown {
         if !rest.is_empty() {
             say(format!("error: {reason}"));
         }
         if let Some(help) = &failure.help {
-            say(format!("help: {help}"));
+            say(format!("help: {}", trace_masks::masked(help)));
         }
     }
     say(format!("devrun: stack: exit {code} ({}): {first}", exit::meaning_of(failure.kind)));

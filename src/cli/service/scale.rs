@@ -43,7 +43,7 @@ pub fn run(globals: &Globals, args: &ScaleArgs, term: Term) -> Result<i32, Failu
     let before = remembered_scale::saved(&project.places);
     remembered_scale::forget(&project.places, &forgotten)?;
     // As what it is for is named alone, what belongs to inactive profiles stays out.
-    let look = Wanted { purpose: Purpose::Start, scale: scale.clone(), warn: true, ..Wanted::look() };
+    let look = Wanted { purpose: Purpose::Start, scale: scale.clone(), warn: true, ..Wanted::act() };
     let changed = load::read(globals, &project, &look).and_then(|read| {
         let names = wanted.keys().map(|name| service(&read.plan, name)).collect::<Result<Vec<_>, _>>()?;
         remembered_scale::remember(&project.places, &scale, &read.document.declared_replicas(&read.facts))?;

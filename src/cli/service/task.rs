@@ -160,7 +160,7 @@ fn resolve(globals: &Globals, name: &str, done: bool) -> Result<i32, Failure> {
 /// Under the supervisor that is there; else with a stack that stands for as long as the task takes.
 fn start(globals: &Globals, name: &str, force: bool, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
-    let wanted = Wanted { purpose: Purpose::Start, named: vec![name.to_owned()], warn: true, ..Wanted::look() };
+    let wanted = Wanted { purpose: Purpose::Start, named: vec![name.to_owned()], warn: true, ..Wanted::act() };
     let plan = load::plan(globals, &project, &wanted)?;
     let spec = task_of(&plan, name)?;
     let id = spec.id.clone();
@@ -183,7 +183,7 @@ fn start(globals: &Globals, name: &str, force: bool, term: Term) -> Result<i32, 
     match result.stack_code() {
         None => Ok(exit::DONE),
         Some(code) => {
-            say(exit_line::of_outcome(&result.start)
+            say(exit_line::of_outcome(&result.start, None)
                 .unwrap_or_else(|| exit_line::last_line(code, Some(name), exit::meaning(code))));
             Ok(code)
         }

@@ -120,6 +120,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         ports_auto: args.ports.is_some() || args.ephemeral,
         init_cache: !args.no_init_cache,
         warn: true,
+        acts_on_running: false,
     };
     let read = load::read(globals, &project, &wanted)?;
     if read.plan.services.is_empty() {
@@ -485,7 +486,7 @@ impl Stack {
         if !self.options.rollback && !self.options.abort_on_failure {
             outcome.failures.iter().for_each(|failed| self.say_waits_for_change(failed.id.as_str(), |text| say(text)));
         }
-        if let Some(line) = exit_line::of_outcome(&outcome) {
+        if let Some(line) = exit_line::of_outcome(&outcome, self.options.exit_code_from.as_ref()) {
             say(line);
         }
         Ok(code)

@@ -12,6 +12,7 @@ use devrun_model::{Failure, FailureKind, Health, Kind, Launch, ServiceSpec, Stat
 use devrun_runtime::recipes;
 
 use crate::app::load;
+use crate::app::running_mode;
 use crate::app::session::{Session, Signals};
 use crate::app::unknown_service::unknown_service;
 use crate::app::wait_url::{Deep, UrlWaitOptions, wait_for_url};
@@ -193,7 +194,7 @@ fn deep_targets(globals: &Globals, args: &WaitArgs, names: &[&String]) -> Result
     }
     let project = load::project(globals)?;
     let named: Vec<String> = names.iter().map(|name| (*name).clone()).collect();
-    let plan = load::plan(globals, &project, &load::Wanted { named: named.clone(), ..load::Wanted::look() })?;
+    let plan = load::plan(globals, &project, &load::Wanted { named: named.clone(), ..load::Wanted::act() })?;
     let mut targets = Vec::new();
     for (kind, is_required) in kinds {
         let before = targets.len();
@@ -287,6 +288,7 @@ async fn wait_for_names(
         return Err(Failure::new(FailureKind::Elsewhere, format!("nothing is running after {}", duration::human(timeout)))
             .help("devrun up -d"));
     };
+    running_mode::check_given(&project, &status.snapshot)?;
     loop {
         let mut last = Vec::new();
         for service in wanted(&status, args, names)? {

@@ -14,6 +14,7 @@ use devrun_model::{Failure, exit, os_text};
 
 use crate::app::load::{self, Wanted};
 use crate::app::readonly;
+use crate::app::running_mode;
 use crate::globals::Globals;
 
 // `env`.
@@ -50,6 +51,11 @@ pub fn run(globals: &Globals, args: &EnvArgs, _term: Term) -> Result<i32, Failur
     let project = load::project(globals)?;
     let named: Vec<String> = args.service.iter().cloned().collect();
     let read = load::read(globals, &project, &Wanted { named, ..Wanted::look() })?;
+    if !read.document.modes().is_empty()
+        && let Ok(Some(stack)) = running_mode::running(&project)
+    {
+        running_mode::note_other(&stack, read.plan.mode.as_deref());
+    }
     let env = match &args.service {
         Some(name) => {
             let spec = readonly::one(&read.plan, name)?;

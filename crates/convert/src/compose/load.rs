@@ -89,7 +89,7 @@ impl Loader<'_> {
         for document in yaml::documents(&text) {
             let node = yaml::parse(&document, index).map_err(|bad| {
                 let at = At { file: index, line: bad.line, column: bad.column };
-                self.fail(at, bad.message, "fix the YAML there; nothing was written or started")
+                self.fail(at, bad.message, "fix the YAML there, then run the command again")
             })?;
             match (&mut whole, node.value) {
                 (_, YamlValue::Null) => {}

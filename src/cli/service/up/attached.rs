@@ -112,7 +112,8 @@ impl Stack {
         }
         let code = exit_code(&ended, shown.interrupted);
         if code != exit::DONE && shown.interrupted.is_none() {
-            say(exit_line::of_outcome(&ended.outcome).unwrap_or_else(|| exit_line::last_line(code, None, exit::meaning(code))));
+            let line = exit_line::of_outcome(&ended.outcome, self.options.exit_code_from.as_ref());
+            say(line.unwrap_or_else(|| exit_line::last_line(code, None, exit::meaning(code))));
         }
         Ok(code)
     }
