@@ -357,7 +357,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let running = if wanted.acts_on_running { running_mode::running(project)? } else { None };
     let options = Options {
         project_name: globals.project_name.clone(),
-        mode: running_mode::of_service(project, running.as_ref()).or(read_as.mode),
+        mode: running_mode::implied(project, running.as_ref()).or(read_as.mode),
         profiles: read_as.profiles,
         named: wanted.named.clone(),
         instance: project.instance.clone(),

@@ -54,15 +54,11 @@ fn silent() -> Failure {
     Failure::new(FailureKind::Elsewhere, "the supervisor runs and does not say which mode it runs").help("devrun ps")
 }
 
-/// The mode of a command that runs inside a service of this very stack and names none: that of the stack. Empty: it has no mode.
+/// The mode of a command that acts on what runs where none is given: that of the stack. Empty: it has no mode.
 #[must_use]
-pub fn of_service(project: &Project, running: Option<&Snapshot>) -> Option<String> {
-    let stack = running.filter(|_| project.given_mode.is_none())?;
-    let is = |name: &str, value: &str| project.env.get(name).is_some_and(|own| own == value);
-    let is_inside = project.env.contains_key("DEVRUN_RUN_ID")
-        && is("DEVRUN_PROJECT", &stack.project)
-        && is("DEVRUN_INSTANCE", &stack.instance);
-    is_inside.then(|| stack.mode.clone().unwrap_or_default())
+pub fn implied(project: &Project, running: Option<&Snapshot>) -> Option<String> {
+    let stack = running.filter(|_| project.given_mode.is_none() && project.temporary.is_none())?;
+    Some(stack.mode.clone().unwrap_or_default())
 }
 
 /// Refuses a command whose mode is not the one that runs.
@@ -135,8 +131,7 @@ mod tests {
         }
     }
 
-    fn project(given: Option<&str>, env: &[(&str, &str)]) -> Project {
-        let env: BTreeMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    fn project(given: Option<&str>) -> Project {
         Project {
             files: Vec::new(),
             label: None,
@@ -145,7 +140,7 @@ mod tests {
             temporary: None,
             given_mode: given.map(str::to_owned),
             instance: String::new(),
-            env,
+            env: BTreeMap::new(),
             reserved: Arc::default(),
         }
     }
@@ -153,7 +148,7 @@ mod tests {
     #[test]
     fn a_mode_that_does_not_run_is_refused_with_both_names() {
         let dev = stack(Some("dev"));
-        let given = project(Some("prod"), &[]);
+        let given = project(Some("prod"));
         let failure = check(&given, Some(&dev), Some("prod")).unwrap_err();
         assert_eq!(
             (failure.kind, failure.reason.as_str()),
@@ -161,7 +156,7 @@ mod tests {
         );
         let help = failure.help.unwrap_or_default();
         assert!(help.contains("devrun --mode dev ") && help.contains("devrun --mode prod up -d"), "{help}");
-        let failure = check(&project(None, &[]), Some(&stack(None)), Some("dev")).unwrap_err();
+        let failure = check(&project(None), Some(&stack(None)), Some("dev")).unwrap_err();
         assert!(failure.reason.contains("runs in no mode"), "{}", failure.reason);
         let help = failure.help.unwrap_or_default();
         assert!(help.contains("--mode '' ") && help.contains("devrun up -d"), "{help}");
@@ -170,24 +165,22 @@ mod tests {
 
     #[test]
     fn without_a_given_mode_a_request_means_what_runs() {
-        assert!(check_given(&project(None, &[]), &stack(Some("dev"))).is_ok());
-        assert!(check_given(&project(Some("dev"), &[]), &stack(Some("dev"))).is_ok());
-        assert!(check_given(&project(Some(""), &[]), &stack(None)).is_ok());
-        assert!(check_given(&project(Some(""), &[]), &stack(Some("dev"))).is_err());
-        let inside = Project { temporary: Some(TemporarySelection::default()), ..project(Some("prod"), &[]) };
+        assert!(check_given(&project(None), &stack(Some("dev"))).is_ok());
+        assert!(check_given(&project(Some("dev")), &stack(Some("dev"))).is_ok());
+        assert!(check_given(&project(Some("")), &stack(None)).is_ok());
+        assert!(check_given(&project(Some("")), &stack(Some("dev"))).is_err());
+        let inside = Project { temporary: Some(TemporarySelection::default()), ..project(Some("prod")) };
         assert!(check_given(&inside, &stack(Some("dev"))).is_ok());
     }
 
     #[test]
-    fn a_service_means_the_stack_that_it_belongs_to() {
-        let marks = [("DEVRUN_RUN_ID", "1"), ("DEVRUN_PROJECT", "shop"), ("DEVRUN_INSTANCE", "")];
+    fn without_a_given_mode_a_command_means_the_stack_that_runs() {
         let (prod, none) = (stack(Some("prod")), stack(None));
-        assert_eq!(of_service(&project(None, &marks), Some(&prod)).as_deref(), Some("prod"));
-        assert_eq!(of_service(&project(None, &marks), Some(&none)).as_deref(), Some(""));
-        assert_eq!(of_service(&project(None, &marks), None), None);
-        assert_eq!(of_service(&project(Some("dev"), &marks), Some(&prod)), None);
-        assert_eq!(of_service(&project(None, &marks[1..]), Some(&prod)), None);
-        let other = [("DEVRUN_RUN_ID", "1"), ("DEVRUN_PROJECT", "shed"), ("DEVRUN_INSTANCE", "")];
-        assert_eq!(of_service(&project(None, &other), Some(&prod)), None);
+        assert_eq!(implied(&project(None), Some(&prod)).as_deref(), Some("prod"));
+        assert_eq!(implied(&project(None), Some(&none)).as_deref(), Some(""));
+        assert_eq!(implied(&project(None), None), None);
+        assert_eq!(implied(&project(Some("dev")), Some(&prod)), None);
+        let inside = Project { temporary: Some(TemporarySelection::default()), ..project(None) };
+        assert_eq!(implied(&inside, Some(&prod)), None);
     }
 }

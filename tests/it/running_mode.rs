@@ -79,8 +79,11 @@ fn what_acts_on_another_mode_than_the_one_that_runs_is_refused() {
     project.run(&["--mode", "prod", "up", "-d", "store", "api"]).code(0);
     assert_eq!(project.ps()["mode"], "prod");
     project.run(&["--mode", "prod", "restart", "api"]).code(0);
-    // The mode of the procfile decides where none is given.
-    project.run(&["restart", "api"]).code(6).says("runs in mode prod, and this command is for mode dev").says("devrun up -d");
+    // Where none is given the mode that runs is meant, whatever the procfile's own is.
+    project.run(&["exec", "api", "--", "sh", "-c", "test $MODE = prod"]).code(0);
+    project.run(&["restart", "api"]).code(0);
+    project.run(&["exec", "api", "--", "sh", "-c", "test $MODE = prod"]).code(0);
+    assert_eq!(project.ps()["mode"], "prod");
     project.run(&["stop", "api"]).code(0);
     project.run(&["--mode", "dev", "down"]).code(0);
     project.run(&["--mode", "dev", "snapshot", "save", "one"]).code(0);
