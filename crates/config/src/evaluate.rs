@@ -8,7 +8,7 @@ use super::examine::line_of;
 use super::interpolate::{Resolver, Scope};
 use super::reader::Reader;
 use super::toml_node::{Table, TomlNode, get};
-use super::{Facts, RequiredSecret, RequiredValues, cross_check, lower, services};
+use super::{Facts, RequiredSecret, RequiredValues, cross_check, lower, masked_values, services};
 use devrun_model::Plan;
 
 /// Past this many faults a file is junk, and not worth a look at its values.
@@ -50,7 +50,7 @@ impl Document {
             wants.memory = inner.size("memory").ok().flatten().map(|size| size.0);
             wants.disk = inner.size("disk").ok().flatten().map(|size| size.0);
         }
-        let problems = lower::take_problems(&resolver);
+        let problems = masked_values::take_problems(&resolver);
         if problems.iter().any(|d| d.severity == Severity::Error) {
             return Err(Report::new(problems, resolver.sources.into_inner()));
         }
@@ -64,7 +64,7 @@ impl Document {
     pub fn lower(&self, facts: &Facts) -> Result<(Plan, Report), Report> {
         let resolver = self.resolver(facts)?;
         let plan = lower::plan(&resolver);
-        let mut problems = lower::take_problems(&resolver);
+        let mut problems = masked_values::take_problems(&resolver);
         problems.extend(self.warnings.iter().cloned());
         let report = Report::new(problems, resolver.sources.into_inner());
         match plan {
@@ -102,7 +102,7 @@ impl Document {
         let resolver = Resolver::new(self, facts, services, sources);
         // Its problems are what is asked for.
         let _plan = lower::plan(&resolver);
-        let mut found = lower::take_problems(&resolver);
+        let mut found = masked_values::take_problems(&resolver);
         let sources = resolver.sources.into_inner();
         found.retain(|d| {
             let Some((file, line)) = line_of(&sources, d) else { return true };

@@ -19,7 +19,7 @@ use super::requirements::{is_placeholder, required};
 use super::source_map::{Span, Text};
 use super::template::{self, Hole, Name, Operator, Part};
 use super::toml_node::{TomlNode, get};
-use super::{Document, Facts, lower};
+use super::{Document, Facts, masked_values};
 use devrun_model::hex::hex;
 
 /// How the second line of each file of ours begins; the hash of what follows that line comes after it.
@@ -162,7 +162,7 @@ impl Document {
         }
         let ignored = writer.keys(paths.keys.as_ref().map(name).as_deref(), &mut body);
         let missing = writer.missing;
-        let problems = lower::take_problems(&resolver);
+        let problems = masked_values::take_problems(&resolver);
         if failed || problems.iter().any(|problem| problem.severity == Severity::Error) {
             return Err(Report::new(problems, resolver.sources.into_inner()));
         }
