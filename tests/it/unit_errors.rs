@@ -86,7 +86,7 @@ fn a_runtime_directory_that_cannot_be_used_is_named() {
 #[test]
 fn a_service_that_does_not_become_ready_has_the_help_of_its_last_answer() {
     let project = Project::new().procfile(
-        "[services.web]\nrun = \"sleep 1000\"\nready = { cmd = \"sh -c 'exit 127'\", within = \"1s\", every = \"100ms\" }\n",
+        "[services.web]\nrun = \"sleep 1000\"\nready = { cmd = \"sh -c 'exit 127'\", within = \"1s\", interval = \"100ms\" }\n",
     );
     project.run(&["__unit", "plan"]).code(0);
     project.run(&["__unit", "ready", "web"]).code(3).says(

@@ -20,10 +20,7 @@ pub fn make_private(path: &Path, what: &str) -> Result<(), Failure> {
     if let Err(error) = made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }) {
         let parent = path.parent().unwrap_or(path);
         let help = match error.kind() {
-            io::ErrorKind::NotADirectory => match path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok()) {
-                Some(file) => format!("a file has the name of a directory; move it away: mv '{0}' '{0}.moved'", file.display()),
-                None => write_error_help(&error).to_owned(),
-            },
+            io::ErrorKind::NotADirectory => move_file_away(path),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 format!("make {} writable, or {}", parent.display(), elsewhere(what))
             }
@@ -43,6 +40,12 @@ pub fn make_private(path: &Path, what: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What to do about a file in the place of a directory above this one.
+fn move_file_away(path: &Path) -> String {
+    let file = path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok()).unwrap_or(path);
+    format!("a file has the name of a directory; move it away: mv '{0}' '{0}.moved'", file.display())
+}
+
 /// Looks at a directory before anything in it is believed: no link, ours, and closed to the writes of others. False: it is not
 /// there.
 ///
@@ -59,8 +62,11 @@ pub fn check_private(path: &Path, what: &str) -> Result<bool, Failure> {
     };
     let refused = |reason: String| Failure::new(FailureKind::Config, reason);
     let meta = meta.map_err(|error| {
-        refused(format!("cannot read the {what} directory {}: {error}", path.display()))
-            .help(format!("run devrun as the user who owns it, or {}", elsewhere(what)))
+        let help = match error.kind() {
+            io::ErrorKind::NotADirectory => move_file_away(path),
+            _ => format!("run devrun as the user who owns it, or {}", elsewhere(what)),
+        };
+        refused(format!("cannot read the {what} directory {}: {error}", path.display())).help(help)
     })?;
     let us = nix::unistd::geteuid().as_raw();
     if !meta.is_dir() {
