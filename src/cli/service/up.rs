@@ -119,6 +119,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         ports_auto: args.ports.is_some() || args.ephemeral,
         init_cache: !args.no_init_cache,
         warn: true,
+        acts_on_running: false,
     };
     let read = load::read(globals, &project, &wanted)?;
     if read.plan.services.is_empty() {
