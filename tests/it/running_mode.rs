@@ -52,7 +52,7 @@ fn what_acts_on_another_mode_than_the_one_that_runs_is_refused() {
         &["down", "--volumes"],
         &["down", "--backup"],
     ];
-    for words in refused {
+    for &words in refused {
         let outcome = project.run(&[&["--mode", "prod"][..], words].concat()).code(6);
         let help = format!("devrun --mode dev {} … acts on what runs; devrun --mode prod up -d changes the stack over", words[0]);
         drop(outcome.says("the stack runs in mode dev, and this command is for mode prod").says(&help));
