@@ -52,8 +52,8 @@ fn what_acts_on_another_mode_than_the_one_that_runs_is_refused() {
         &["down", "--volumes"],
         &["down", "--backup"],
     ];
-    for words in refused {
-        let outcome = project.run(&[&["--mode", "prod"], *words].concat()).code(6);
+    for &words in refused {
+        let outcome = project.run(&[&["--mode", "prod"][..], words].concat()).code(6);
         let help = format!("devrun --mode dev {} … acts on what runs; devrun --mode prod up -d changes the stack over", words[0]);
         drop(outcome.says("the stack runs in mode dev, and this command is for mode prod").says(&help));
     }
@@ -66,10 +66,10 @@ fn what_acts_on_another_mode_than_the_one_that_runs_is_refused() {
     assert_eq!(project.read(".devrun/data/dev/store/row"), "dev");
     // What only shows is not refused, and says whose values they are.
     for words in [&["ps"][..], &["logs", "api"], &["why", "api"], &["config"], &["check"]] {
-        project.run(&[&["--mode", "prod"], words].concat()).code(0).says_not("this command is for");
+        project.run(&[&["--mode", "prod"][..], words].concat()).code(0).says_not("this command is for");
     }
     for words in [&["env"][..], &["urls"], &["inspect", "api"]] {
-        let shown = project.run(&[&["--mode", "prod"], words].concat()).code(0);
+        let shown = project.run(&[&["--mode", "prod"][..], words].concat()).code(0);
         drop(shown.says("note: the stack runs in mode dev; these are the values of mode prod"));
     }
     // The mode that runs, given or not.

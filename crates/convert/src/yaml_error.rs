@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn faults_are_named_in_words_for_the_author() {
-        let deep = format!("a: {}", "[".repeat(80));
+        let deep = format!("a: {}{}", "[".repeat(80), "]".repeat(80));
         let many = format!("a: &a x\nb: [{}]", "*a, ".repeat(6000));
         let bomb = format!(
             "a: &a [x,x,x,x,x,x,x,x]\nb: &b [{0}]\nc: &c [{1}]\nd: [{2}]\n",
