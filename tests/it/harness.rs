@@ -408,11 +408,12 @@ impl Terminal {
     /// Waits until the screen has shown `text` so many times.
     #[track_caller]
     pub fn wait_for_times(&mut self, text: &str, times: usize) {
-        let screen = Arc::clone(&self.screen.text);
-        eventually(&format!("{text:?} on the terminal, {times} times"), PATIENCE, || {
-            let shown = screen.lock().expect("no reader panics");
-            (String::from_utf8_lossy(&shown).matches(text).count() >= times).then_some(())
-        });
+        let what = format!("{text:?} on the terminal, {times} times");
+        eventually(&what, PATIENCE, || (self.count_of(text) >= times).then_some(()));
+    }
+    /// How often the screen has shown `text`.
+    pub fn count_of(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&self.screen.text.lock().expect("no reader panics")).matches(text).count()
     }
     /// Closes the terminal, as closing its window does, and waits for the end.
     #[track_caller]

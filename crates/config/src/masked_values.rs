@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::diagnostic::Diagnostic;
 use super::environment::Masks;
 use super::interpolate::Resolver;
+use super::requirements::is_placeholder;
 use devrun_model::{Launch, ServiceId, ServiceSpec, VolumeName, VolumeSpec};
 
 /// The values of the secrets that a value may have been made from.
@@ -36,6 +37,8 @@ pub(crate) fn take_problems(resolver: &Resolver<'_>) -> Vec<Diagnostic> {
         return problems;
     }
     let mut secrets: Vec<String> = source_secrets(resolver).finish(&public_names(resolver)).into_iter().collect();
+    // A sample's text in its place is what has to be named.
+    secrets.retain(|value| !is_placeholder(value));
     // One that begins another one must leave no tail of it.
     secrets.sort_by_key(|value| std::cmp::Reverse(value.len()));
     problems.into_iter().map(|problem| problem.masked(&secrets)).collect()

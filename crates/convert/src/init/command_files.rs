@@ -1,8 +1,8 @@
 //! Files that list commands: a Procfile, the tasks of Deno, the targets of a Makefile.
 
 use super::super::open_quote::open_quote;
-use super::found::service_name;
 use super::script::Script;
+use super::service_names::service_name;
 use super::source_directory::SourceDirectory;
 
 /// The lines of `Procfile.dev`, or else of `Procfile`.

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::super::toml_writer::{Procfile, Section, Toml, quoted};
-use super::found::{FoundProgram, service_name};
+use super::found::FoundProgram;
 use super::needs;
 use super::script::{Install, Script};
+use super::service_names::service_name;
 
 /// The procfile's text. `schema` is where the JSON Schema of procfiles can be read.
 #[must_use]

@@ -4,6 +4,7 @@
 //! - `source_directory`: the files of one directory; `needs`: the recipes that they name
 //! - `python`, `node`, `compiled` (Go, Rust, Java), `web_frameworks` (Rails, Laravel, Phoenix), `command_files` (Procfile, deno.json,
 //!   Makefile): what each kind of directory starts and installs
+//! - `service_names`: names of services, from those of directories and processes
 //! - `script`: a command that was found, and the task that installs what it needs
 //! - `draft`: the procfile's text
 
@@ -15,6 +16,7 @@ mod needs;
 mod node;
 mod python;
 mod script;
+mod service_names;
 mod source_directory;
 mod web_frameworks;
 
