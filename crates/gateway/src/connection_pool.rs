@@ -220,7 +220,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-    /// A service that sends the same answer to everything, and how many connections it has had, and has.
+    /// A service that sends the same answer to everything, and how many connections it has accepted, and how many are open.
     struct Service {
         authority: Arc<str>,
         accepted: Arc<AtomicUsize>,
@@ -342,7 +342,7 @@ mod tests {
         }
     }
 
-    /// What its service sends on a connection that is idle closes it, and so does the service.
+    /// Whether the gateway knows already that it was closed or not: nothing was sent on it, so that a `POST` goes to a new one as well.
     #[tokio::test]
     async fn a_connection_that_was_closed_while_it_was_idle_costs_no_request() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
