@@ -1,7 +1,12 @@
 //! The connections of one server: which of them wait, since when, and which is closed for another.
+//!
+//! A request costs no lock that connections share: it is written down at the connection that it waits no longer, and since when it
+//! waits again. The order by which they give way is put right when one has to.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -9,21 +14,21 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct ClientConnections {
     most_waiting: usize,
-    queue: Mutex<WaitingQueue>,
+    waiting: AtomicUsize,
+    order: Mutex<ConnectionOrder>,
 }
 
-/// By the order in which they began to wait.
+/// The open connections, by a time from which on each waits at the earliest. A lock of one of them is taken after this one's.
 #[derive(Debug, Default)]
-struct WaitingQueue {
+struct ConnectionOrder {
     next: u64,
-    waiting: BTreeMap<u64, Arc<Notify>>,
+    places: BTreeMap<(Instant, u64), Arc<ConnectionPlace>>,
 }
 
-/// One connection, from its beginning until it is dropped.
+/// What others see of a connection.
 #[derive(Debug)]
-pub struct ClientConnection {
-    all: Arc<ClientConnections>,
-    closing: Arc<Notify>,
+struct ConnectionPlace {
+    closing: Notify,
     state: Mutex<ConnectionState>,
 }
 
@@ -31,8 +36,19 @@ pub struct ClientConnection {
 struct ConnectionState {
     /// Requests in progress.
     active: usize,
-    /// Its place among those that wait.
-    place: Option<u64>,
+    /// Since when it waits.
+    waits_since: Option<Instant>,
+    /// Its place in the order.
+    place: (Instant, u64),
+    /// It gives way to another.
+    is_closing: bool,
+}
+
+/// One connection, from its beginning until it is dropped.
+#[derive(Debug)]
+pub struct ClientConnection {
+    all: Arc<ClientConnections>,
+    place: Arc<ConnectionPlace>,
 }
 
 /// A request in progress, until it is dropped.
@@ -43,56 +59,83 @@ impl ClientConnections {
     /// At most `most_waiting` of them wait at a time.
     #[must_use]
     pub fn new(most_waiting: usize) -> Arc<Self> {
-        Arc::new(Self { most_waiting: most_waiting.max(1), queue: Mutex::default() })
+        Arc::new(Self { most_waiting: most_waiting.max(1), waiting: AtomicUsize::new(0), order: Mutex::default() })
     }
 
     /// Adds a connection that was just accepted. It waits for its first request.
     #[must_use]
     pub fn open(self: &Arc<Self>) -> Arc<ClientConnection> {
-        let closing = Arc::new(Notify::new());
-        let place = self.begin_waiting(&closing);
-        let state = Mutex::new(ConnectionState { active: 0, place: Some(place) });
-        Arc::new(ClientConnection { all: Arc::clone(self), closing, state })
+        let mut order = self.order();
+        let at = (Instant::now(), order.next);
+        order.next += 1;
+        let state = ConnectionState { active: 0, waits_since: Some(at.0), place: at, is_closing: false };
+        let place = Arc::new(ConnectionPlace { closing: Notify::new(), state: Mutex::new(state) });
+        order.places.insert(at, Arc::clone(&place));
+        if self.begin_waiting() {
+            self.close_over_limit(&mut order);
+        }
+        drop(order);
+        Arc::new(ClientConnection { all: Arc::clone(self), place })
     }
 
     /// Closes the connection that has waited for the longest: descriptors are short. False: none waits.
     pub fn close_oldest(&self) -> bool {
-        self.queue().waiting.pop_first().map(|(_, closing)| closing.notify_one()).is_some()
+        self.close_first(&mut self.order())
     }
 
     /// How many wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.queue().waiting.len()
+        self.waiting.load(Ordering::Relaxed)
     }
 
-    fn begin_waiting(&self, closing: &Arc<Notify>) -> u64 {
-        let mut queue = self.queue();
-        let place = queue.next;
-        queue.next += 1;
-        queue.waiting.insert(place, Arc::clone(closing));
-        while queue.waiting.len() > self.most_waiting {
-            if let Some((_, oldest)) = queue.waiting.pop_first() {
-                oldest.notify_one();
+    /// True: one more than may wait.
+    fn begin_waiting(&self) -> bool {
+        self.waiting.fetch_add(1, Ordering::Relaxed) >= self.most_waiting
+    }
+
+    fn close_over_limit(&self, order: &mut ConnectionOrder) {
+        while self.waiting() > self.most_waiting && self.close_first(order) {}
+    }
+
+    fn end_waiting(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The first one whose place is right waits for the longest, as no other waits from an earlier time on.
+    fn close_first(&self, order: &mut ConnectionOrder) -> bool {
+        // Once each has been moved, the first one waits, or none does.
+        for _ in 0..=order.places.len() {
+            let Some((at, place)) = order.places.pop_first() else { return false };
+            let mut state = place.state();
+            if state.waits_since == Some(at.0) {
+                (state.waits_since, state.is_closing) = (None, true);
+                self.end_waiting();
+                place.closing.notify_one();
+                return true;
             }
+            state.place = (state.waits_since.unwrap_or_else(Instant::now), at.1);
+            order.places.insert(state.place, Arc::clone(&place));
         }
-        place
+        false
     }
 
-    fn end_waiting(&self, place: u64) {
-        self.queue().waiting.remove(&place);
-    }
-
-    fn queue(&self) -> MutexGuard<'_, WaitingQueue> {
+    fn order(&self) -> MutexGuard<'_, ConnectionOrder> {
         // A panic elsewhere leaves the map whole.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionPlace {
+    fn state(&self) -> MutexGuard<'_, ConnectionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ClientConnection {
     /// Returns when this connection is to give way to another.
     pub async fn closing(&self) {
-        self.closing.notified().await;
+        self.place.closing.notified().await;
     }
 
     /// A request has come; it is in progress until what is returned is dropped.
@@ -103,23 +146,26 @@ impl ClientConnection {
     }
 
     fn resume(&self) {
-        let mut state = self.state();
+        let mut state = self.place.state();
         state.active += 1;
-        if let Some(place) = state.place.take() {
-            self.all.end_waiting(place);
+        if state.waits_since.take().is_some() {
+            self.all.end_waiting();
         }
     }
 
     fn pause(&self) {
-        let mut state = self.state();
+        let mut state = self.place.state();
         state.active = state.active.saturating_sub(1);
-        if state.active == 0 && state.place.is_none() {
-            state.place = Some(self.all.begin_waiting(&self.closing));
+        if state.active > 0 || state.waits_since.is_some() || state.is_closing {
+            return;
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, ConnectionState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        state.waits_since = Some(Instant::now());
+        let is_over_limit = self.all.begin_waiting();
+        // The order's lock comes first.
+        drop(state);
+        if is_over_limit {
+            self.all.close_over_limit(&mut self.all.order());
+        }
     }
 }
 
@@ -147,8 +193,11 @@ impl Drop for ActiveRequest {
 
 impl Drop for ClientConnection {
     fn drop(&mut self) {
-        if let Some(place) = self.state().place.take() {
-            self.all.end_waiting(place);
+        let mut order = self.all.order();
+        let mut state = self.place.state();
+        order.places.remove(&state.place);
+        if state.waits_since.take().is_some() {
+            self.all.end_waiting();
         }
     }
 }
@@ -186,6 +235,30 @@ mod tests {
         drop(first);
         assert_eq!(all.waiting(), 1);
         assert!(all.close_oldest() && is_closing(&third) && !all.close_oldest());
+    }
+
+    #[test]
+    fn those_with_a_request_are_passed_over() {
+        let all = ClientConnections::new(64);
+        let open: Vec<_> = (0..10).map(|_| all.open()).collect();
+        let requests: Vec<_> = open.iter().step_by(2).map(|one| one.begin()).collect();
+        assert_eq!(all.waiting(), 5);
+        for waiting in open.iter().skip(1).step_by(2) {
+            assert!(all.close_oldest() && is_closing(waiting));
+        }
+        assert!(!all.close_oldest());
+        // In the order in which their requests ended.
+        requests.into_iter().rev().for_each(drop);
+        assert_eq!(all.waiting(), 5);
+        for waiting in open.iter().step_by(2).rev() {
+            assert!(all.close_oldest() && is_closing(waiting));
+        }
+        assert!(!all.close_oldest() && all.waiting() == 0);
+        // One that is to be closed does not wait, whatever still comes over it.
+        drop(open[0].begin());
+        assert_eq!(all.waiting(), 0);
+        drop(open);
+        assert_eq!((all.waiting(), all.order().places.len()), (0, 0));
     }
 
     #[test]

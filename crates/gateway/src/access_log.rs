@@ -11,6 +11,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use http::Method;
+
+use super::upstreams::CopyAddress;
+
 /// Lines that wait for the writer.
 const WAITING: usize = 8192;
 /// From one write to the next. Many times this rate fills what can wait.
@@ -19,14 +23,13 @@ const GATHER: Duration = Duration::from_millis(4);
 const MAX_FILE: u64 = 10 * 1024 * 1024;
 
 /// What is written of one request. The query is left out: it often holds tokens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct AccessLine {
     pub at: jiff::Timestamp,
-    pub method: String,
+    pub method: Method,
     pub path: String,
-    pub route: Option<String>,
-    /// Copy and address.
-    pub upstream: Option<(String, String)>,
+    pub route: Option<Arc<str>>,
+    pub upstream: Option<Arc<CopyAddress>>,
     pub status: u16,
     pub took: Duration,
     pub bytes: u64,
@@ -36,7 +39,7 @@ impl std::fmt::Display for AccessLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:.6} {} {} {} ", self.at, self.method, self.path, self.route.as_deref().unwrap_or("-"))?;
         match &self.upstream {
-            Some((name, at)) => write!(f, "{name}@{at}")?,
+            Some(copy) => write!(f, "{}@{}", copy.name, copy.authority)?,
             None => f.write_str("-")?,
         }
         write!(f, " {} {:.1}ms {}B", self.status, self.took.as_secs_f64() * 1000.0, self.bytes)
@@ -201,10 +204,10 @@ mod tests {
     fn a_line_holds_what_the_contract_says_in_order() {
         let mut line = AccessLine {
             at: "2026-11-28T10:31:54.123456Z".parse().unwrap(),
-            method: "GET".to_owned(),
+            method: Method::GET,
             path: "/api/x".to_owned(),
-            route: Some("/api/*".to_owned()),
-            upstream: Some(("api.2".to_owned(), "127.0.0.1:8000".to_owned())),
+            route: Some("/api/*".into()),
+            upstream: Some(Arc::new(CopyAddress::new("api.2", "127.0.0.1:8000"))),
             status: 200,
             took: Duration::from_micros(3210),
             bytes: 512,

@@ -1,5 +1,5 @@
 //! Bodies that are handed on frame by frame: the request's, which is limited and can be taken back as long as nothing of it
-//! has been read, and the response's, whose end is noticed.
+//! has been read, and the response's.
 
 use std::error::Error;
 use std::fmt;
@@ -10,24 +10,57 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
+
+use super::connection_pool::UpstreamBody;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The body of every response.
-pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
+pub(crate) enum ResponseBody {
+    Own(Full<Bytes>),
+    Upstream(UpstreamBody),
+    File(UnsyncBoxBody<Bytes, BoxError>),
+}
 
 /// A body of one piece.
 pub(crate) fn full(text: impl Into<Bytes>) -> ResponseBody {
-    Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
+    ResponseBody::Own(Full::new(text.into()))
 }
 
 /// No body.
 pub(crate) fn empty() -> ResponseBody {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
+    ResponseBody::Own(Full::default())
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Own(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::Upstream(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::File(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::File(body) => body.is_end_stream(),
+        }
+    }
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
+            Self::File(body) => body.size_hint(),
+        }
+    }
 }
 
 /// A request's body is larger than its route allows.
@@ -85,13 +118,16 @@ impl BodyState {
 }
 
 /// A request's body. Copies share it: one is given to an attempt, and where that came to nothing before the body was read, the
-/// next attempt gets another.
+/// next attempt gets another. Most requests have none.
 #[derive(Clone)]
-pub(crate) struct RequestBody(Arc<Mutex<BodyState>>);
+pub(crate) struct RequestBody(Option<Arc<Mutex<BodyState>>>);
 
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, limits: BodyLimits) -> Self {
-        Self(Arc::new(Mutex::new(BodyState {
+        if incoming.is_end_stream() {
+            return Self(None);
+        }
+        Self(Some(Arc::new(Mutex::new(BodyState {
             incoming,
             left: limits.size,
             pause: limits.pause,
@@ -100,32 +136,37 @@ impl RequestBody {
             is_too_large: false,
             is_too_slow: false,
             is_broken: false,
-        })))
+        }))))
+    }
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self(None)
     }
     /// Whether anything of it was read, so that it cannot be sent a second time.
     pub(crate) fn is_touched(&self) -> bool {
-        self.shared().is_touched
+        self.shared().is_some_and(|shared| shared.is_touched)
     }
     /// Whether it went over its limit.
     pub(crate) fn is_too_large(&self) -> bool {
-        self.shared().is_too_large
+        self.shared().is_some_and(|shared| shared.is_too_large)
     }
     /// Whether its client sent nothing more for too long.
     pub(crate) fn is_too_slow(&self) -> bool {
-        self.shared().is_too_slow
+        self.shared().is_some_and(|shared| shared.is_too_slow)
     }
     /// Whether what came from the client is not a body, or ended before its end.
     pub(crate) fn is_broken(&self) -> bool {
-        self.shared().is_broken
+        self.shared().is_some_and(|shared| shared.is_broken)
     }
     /// A panic while it was held left it as it was.
-    fn shared(&self) -> MutexGuard<'_, BodyState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shared(&self) -> Option<MutexGuard<'_, BodyState>> {
+        self.0.as_ref().map(|shared| shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
     /// The rest of it without a limit, to be read and thrown away.
     pub(crate) fn lift_limit(&self) {
-        let mut shared = self.shared();
-        shared.left = None;
+        if let Some(mut shared) = self.shared() {
+            shared.left = None;
+        }
     }
 }
 
@@ -134,7 +175,7 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut shared = self.shared();
+        let Some(mut shared) = self.shared() else { return Poll::Ready(None) };
         shared.is_touched = true;
         let frame = match Pin::new(&mut shared.incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => frame,
@@ -162,51 +203,9 @@ impl Body for RequestBody {
         Poll::Ready(Some(Ok(frame)))
     }
     fn is_end_stream(&self) -> bool {
-        self.shared().incoming.is_end_stream()
+        self.shared().is_none_or(|shared| shared.incoming.is_end_stream())
     }
     fn size_hint(&self) -> SizeHint {
-        self.shared().incoming.size_hint()
-    }
-}
-
-/// A response's body that tells how many bytes of it were sent, once, when it ends or is given up.
-pub(crate) struct TrackedBody<F: FnOnce(u64) + Unpin> {
-    inner: ResponseBody,
-    bytes: u64,
-    ended: Option<F>,
-}
-
-impl<F: FnOnce(u64) + Unpin> TrackedBody<F> {
-    pub(crate) fn new(inner: ResponseBody, ended: F) -> Self {
-        Self { inner, bytes: 0, ended: Some(ended) }
-    }
-}
-
-impl<F: FnOnce(u64) + Unpin> Body for TrackedBody<F> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            self.bytes += data.len() as u64;
-        }
-        polled
-    }
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl<F: FnOnce(u64) + Unpin> Drop for TrackedBody<F> {
-    fn drop(&mut self) {
-        if let Some(ended) = self.ended.take() {
-            ended(self.bytes);
-        }
+        self.shared().map_or_else(|| SizeHint::with_exact(0), |shared| shared.incoming.size_hint())
     }
 }

@@ -1,32 +1,34 @@
 //! A request's way: checked, normalised, routed, answered, and written down when its response has ended.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devrun_model::{GatewaySpec, Route, RoutePattern, RouteTarget};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use super::access_log::{AccessLine, AccessLog};
-use super::body::{ResponseBody, TrackedBody};
+use super::body::ResponseBody;
 use super::certificates::{self, Certificates};
 use super::own_response::{Problem, redirect, reply, wants_json};
 use super::proxy::{self, Destination};
 use super::proxy_headers::Sender;
 use super::request_path;
+use super::request_record::{RecordedBody, RequestRecord};
 use super::route_check;
 use super::route_counts::RouteCounts;
 use super::route_table::RouteTable;
 use super::static_files::{self, FileRequest};
 use super::upstream_client::UpstreamClient;
-use super::upstreams::{Lease, Upstreams};
+use super::upstreams::{CopyAddress, Lease, Upstreams};
 
 /// How long a request waits for a service that is starting.
 const WAIT: Duration = Duration::from_secs(10);
@@ -38,13 +40,13 @@ pub struct Gateway {
     spec: GatewaySpec,
     routes: RouteTable,
     /// By host, in lower case: the whole of a service.
-    names: BTreeMap<String, Route>,
+    names: BTreeMap<Arc<str>, Route>,
     /// Set on every response; `None` removes.
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
     upstreams: Arc<Upstreams>,
     log: AccessLog,
     counts: Arc<RouteCounts>,
-    in_progress: Arc<InProgress>,
+    in_progress: InProgress,
     /// Where it serves HTTPS.
     tls: Option<TlsAcceptor>,
     /// How long a client may send nothing in the middle of a request body.
@@ -58,12 +60,14 @@ pub(crate) struct InProgress {
     none: Notify,
 }
 
-struct Busy(Arc<InProgress>);
-
 impl InProgress {
-    fn begin(self: &Arc<Self>) -> Busy {
+    pub(crate) fn begin(&self) {
         self.count.fetch_add(1, Ordering::SeqCst);
-        Busy(Arc::clone(self))
+    }
+    pub(crate) fn end(&self) {
+        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.none.notify_waiters();
+        }
     }
     /// Returns when there is none.
     pub(crate) async fn over(&self) {
@@ -79,58 +83,91 @@ impl InProgress {
     }
 }
 
-impl Drop for Busy {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.none.notify_waiters();
-        }
-    }
-}
-
-/// A request whose client left before there was a response is written down with nginx's status for it.
-struct Unanswered<'l> {
-    log: &'l AccessLog,
-    counts: &'l RouteCounts,
-    began: Instant,
-    line: Option<(jiff::Timestamp, String, String)>,
-}
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        if let Some((at, method, path)) = self.line.take() {
-            let took = self.began.elapsed();
-            self.counts.count(None, 499, took);
-            self.log.access(AccessLine { at, method, path, route: None, upstream: None, status: 499, took, bytes: 0 });
-        }
-    }
-}
-
 /// Where a request comes from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub address: IpAddr,
+    /// The address as a header's value.
+    pub name: HeaderValue,
     /// It is on this machine.
     pub is_local: bool,
     /// It speaks TLS with the gateway.
     pub is_secure: bool,
 }
 
+impl Peer {
+    /// One that does not speak TLS.
+    pub(crate) fn new(address: IpAddr, is_local: bool) -> Self {
+        // An address has no character that a header may not have.
+        let name = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        Self { address, name, is_local, is_secure: false }
+    }
+}
+
+/// The client of one connection, and what its requests use: the gateway with all others, the upstream connections of its thread.
+pub(crate) struct Caller {
+    pub gateway: Arc<Gateway>,
+    pub client: Arc<UpstreamClient>,
+    pub peer: Peer,
+}
+
 /// Where a request goes.
-struct Routed<'g> {
+struct Routed<'g, 'r> {
     route: &'g Route,
     /// What the log calls the route: its path, or the host that stands for a service.
-    label: String,
-    host: Option<String>,
+    label: &'g Arc<str>,
+    host: Option<Authority>,
     /// As routes see it.
-    path: String,
+    path: Cow<'r, str>,
 }
 
 /// A response and what is written down about it.
 struct Answered {
     response: Response<ResponseBody>,
-    route: Option<String>,
-    upstream: Option<(String, String)>,
+    upstream: Option<Arc<CopyAddress>>,
     lease: Option<Lease>,
+}
+
+impl Caller {
+    /// Answers one request.
+    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<RecordedBody> {
+        let Self { gateway, client, peer } = &**self;
+        let mut record = RequestRecord::begin(Arc::clone(self), &request);
+        let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
+        let is_json = wants_json(request.headers());
+        let uri = request.uri().clone();
+        let mut route = None;
+        let answered = match gateway.route(peer, &request, uri.path()) {
+            Ok(routed) => {
+                route = Some(routed.label);
+                gateway.follow(client, &routed, peer, request).await
+            }
+            Err(problem) => Err(problem),
+        };
+        let answered = answered.unwrap_or_else(|problem| gateway.refuse(&problem, is_json, &record.line));
+        let mut response = answered.response;
+        let headers = response.headers_mut();
+        for (name, value) in &gateway.headers {
+            match value {
+                Some(value) => headers.insert(name, value.clone()),
+                None => headers.remove(name),
+            };
+        }
+        if is_check {
+            let name = answered.upstream.as_ref().map(|copy| copy.name.as_str());
+            route_check::mark(headers, route.map(|route| &**route), name);
+        }
+        record.line.route = route.cloned();
+        record.line.upstream = answered.upstream;
+        record.line.status = response.status().as_u16();
+        record.lease = answered.lease;
+        if is_event_stream(response.headers()) {
+            record.without_end();
+        } else if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            record.count();
+        }
+        response.map(|body| RecordedBody::new(body, record))
+    }
 }
 
 impl Gateway {
@@ -157,7 +194,7 @@ impl Gateway {
         let tls = tls.transpose()?;
         let names = spec.names.iter().map(|(host, service)| {
             let target = RouteTarget::Service { service: service.clone(), port: "main".to_owned(), strip: None };
-            (host.clone(), Route { path: everything.clone(), target, max_body: None })
+            (Arc::from(host.as_str()), Route { path: everything.clone(), target, max_body: None })
         });
         Ok(Self {
             names: names.collect(),
@@ -167,7 +204,7 @@ impl Gateway {
             upstreams,
             log,
             counts,
-            in_progress: Arc::default(),
+            in_progress: InProgress::default(),
             tls,
             body_pause: BODY_PAUSE,
         })
@@ -181,88 +218,28 @@ impl Gateway {
         self.tls.as_ref()
     }
 
-    /// Answers one request; `client` sends it on.
-    pub(crate) async fn answer(&self, client: &UpstreamClient, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
-        let (began, at, busy) = (Instant::now(), jiff::Timestamp::now(), self.in_progress.begin());
-        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-        let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
-        let is_json = wants_json(request.headers());
-        let mut unanswered =
-            Unanswered { log: &self.log, counts: &self.counts, began, line: Some((at, method.clone(), path.clone())) };
-        let mut answered = match self.route(peer, &request) {
-            Ok(Routed { route, label, host, path }) => {
-                let mut answered = match self.follow(client, route, peer, host.as_deref(), &path, request).await {
-                    Ok(answered) => answered,
-                    Err(problem) => self.refuse(&problem, is_json, &method, &path),
-                };
-                answered.route = Some(label);
-                answered
-            }
-            Err(problem) => self.refuse(&problem, is_json, &method, &path),
-        };
-        unanswered.line = None;
-        let headers = answered.response.headers_mut();
-        for (name, value) in &self.headers {
-            match value {
-                Some(value) => headers.insert(name, value.clone()),
-                None => headers.remove(name),
-            };
-        }
-        if is_check {
-            let name = answered.upstream.as_ref().map(|(name, _)| name.clone());
-            route_check::mark(headers, answered.route.as_deref(), name.as_deref());
-        }
-        let line = AccessLine {
-            at,
-            method,
-            path,
-            route: answered.route,
-            upstream: answered.upstream,
-            status: answered.response.status().as_u16(),
-            took: Duration::ZERO,
-            bytes: 0,
-        };
-        // A stream of events has no end that could be waited for.
-        let is_endless = is_event_stream(answered.response.headers());
-        let busy = (!is_endless).then_some(busy);
-        let (log, mut lease) = (self.log.clone(), answered.lease);
-        // Of what has no end, the time until it began.
-        if is_endless || line.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
-            self.counts.count(line.route.as_deref(), line.status, began.elapsed());
-        }
-        let counts = (!is_endless && line.status != StatusCode::SWITCHING_PROTOCOLS.as_u16()).then(|| Arc::clone(&self.counts));
-        if is_endless && let Some(lease) = &mut lease {
-            lease.without_end();
-        }
-        answered.response.map(|body| {
-            TrackedBody::new(body, move |bytes| {
-                let took = began.elapsed();
-                if let Some(counts) = counts {
-                    counts.count(line.route.as_deref(), line.status, took);
-                }
-                log.access(AccessLine { took, bytes, ..line });
-                drop((lease, busy));
-            })
-            .boxed_unsync()
-        })
+    pub(crate) fn log(&self) -> &AccessLog {
+        &self.log
+    }
+
+    pub(crate) fn counts(&self) -> &RouteCounts {
+        &self.counts
     }
 
     /// The route of a request.
-    fn route(&self, peer: Peer, request: &Request<Incoming>) -> Result<Routed<'_>, Problem> {
+    fn route<'r>(&self, peer: &Peer, request: &Request<Incoming>, path: &'r str) -> Result<Routed<'_, 'r>, Problem> {
         let host = super::request_check::check(request).map_err(|refusal| Problem::new(refusal.status, refusal.reason))?;
         if self.tls.is_some() && !peer.is_secure {
-            return Err(wrong_protocol(request, host.as_deref()));
+            return Err(wrong_protocol(request, host.as_ref().map(Authority::as_str)));
         }
-        let path = request_path::normalize(request.uri().path())
-            .map_err(|bad| Problem::new(StatusCode::BAD_REQUEST, bad.reason()))?
-            .into_owned();
+        let path = request_path::normalize(path).map_err(|bad| Problem::new(StatusCode::BAD_REQUEST, bad.reason()))?;
         // To others a name would open services that no route leads to.
-        let name = host.as_deref().filter(|_| peer.is_local).map(name_of);
-        if let Some((name, route)) = name.and_then(|name| self.names.get_key_value(&name)) {
-            return Ok(Routed { route, label: name.clone(), host, path });
+        let name = host.as_ref().filter(|_| peer.is_local).map(|host| name_of(host.as_str()));
+        if let Some((label, route)) = name.and_then(|name| self.names.get_key_value(&*name)) {
+            return Ok(Routed { route, label, host, path });
         }
         match self.routes.find(&path) {
-            Some(route) => Ok(Routed { route, label: route.path.to_string(), host, path }),
+            Some((route, label)) => Ok(Routed { route, label, host, path }),
             None => Err(Problem {
                 command: Some("devrun routes".into()),
                 ..Problem::new(StatusCode::NOT_FOUND, format!("no route leads to {path}"))
@@ -273,17 +250,16 @@ impl Gateway {
     async fn follow(
         &self,
         client: &UpstreamClient,
-        route: &Route,
-        peer: Peer,
-        host: Option<&str>,
-        path: &str,
+        routed: &Routed<'_, '_>,
+        peer: &Peer,
         request: Request<Incoming>,
     ) -> Result<Answered, Problem> {
-        let own = |response| Answered { response, route: None, upstream: None, lease: None };
+        let own = |response| Answered { response, upstream: None, lease: None };
+        let Routed { route, path, .. } = routed;
         match &route.target {
             RouteTarget::Reply { status } => Ok(own(reply(*status))),
             RouteTarget::Redirect { to } => {
-                let rest = path.strip_prefix(route.path.base()).unwrap_or(path);
+                let rest = path.strip_prefix(route.path.base()).unwrap_or(&**path);
                 Ok(own(redirect(to, rest, request.uri().query())))
             }
             RouteTarget::Files { path: root, fallback } => {
@@ -294,7 +270,8 @@ impl Gateway {
                     path,
                     base: route.path.base(),
                 };
-                static_files::serve(root, fallback.as_deref(), &asked).await.map(own)
+                // On the heap: it would make the future of every request larger.
+                Box::pin(static_files::serve(root, fallback.as_deref(), &asked)).await.map(own)
             }
             RouteTarget::Service { service, port, strip } => {
                 if let Some(upstream) = self.spec.upstreams.get(service)
@@ -314,22 +291,18 @@ impl Gateway {
                     wait: WAIT,
                     body_pause: self.body_pause,
                 };
-                let sender = Sender {
-                    peer: peer.address,
-                    is_local: peer.is_local,
-                    is_secure: peer.is_secure,
-                    host,
-                    stripped: strip.as_deref(),
-                };
+                let host = routed.host.as_ref().map(Authority::as_str);
+                let sender = Sender { peer, host, stripped: strip.as_deref() };
                 let proxied = proxy::forward(&self.upstreams, client, &destination, &sender, request).await?;
-                Ok(Answered { upstream: Some((proxied.name, proxied.authority)), lease: proxied.lease, ..own(proxied.response) })
+                Ok(Answered { response: proxied.response, upstream: Some(proxied.address), lease: proxied.lease })
             }
         }
     }
 
-    fn refuse(&self, problem: &Problem, is_json: bool, method: &str, path: &str) -> Answered {
+    fn refuse(&self, problem: &Problem, is_json: bool, line: &AccessLine) -> Answered {
         if problem.status.is_server_error() {
-            self.log.error(format!("{method} {path}: {}: {}", problem.status.as_u16(), problem.line()));
+            let (status, reason) = (problem.status.as_u16(), problem.line());
+            self.log.error(format!("{} {}: {status}: {reason}", line.method, line.path));
         }
         let mut response = problem.response(is_json);
         if problem.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -338,7 +311,7 @@ impl Gateway {
         if let Some(location) = problem.location.as_deref().and_then(|location| HeaderValue::from_str(location).ok()) {
             response.headers_mut().insert(header::LOCATION, location);
         }
-        Answered { response, route: None, upstream: None, lease: None }
+        Answered { response, upstream: None, lease: None }
     }
 }
 
@@ -355,14 +328,16 @@ fn wrong_protocol(request: &Request<Incoming>, host: Option<&str>) -> Problem {
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+    let event_stream = "text/event-stream";
+    kind.trim_start().get(..event_stream.len()).is_some_and(|start| start.eq_ignore_ascii_case(event_stream))
 }
 
 /// A host without its port, as names are kept.
-fn name_of(host: &str) -> String {
+fn name_of(host: &str) -> Cow<'_, str> {
     let name =
         host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
-    name.trim_end_matches('.').to_ascii_lowercase()
+    let name = name.trim_end_matches('.');
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
 #[cfg(test)]

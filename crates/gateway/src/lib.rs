@@ -6,10 +6,11 @@
 //! - `route_table`, `request_path`, `request_check`, `proxy_headers`: pure
 //! - `upstreams`: which copy gets a request, and who has to wait
 //! - `stream_proxy`: whole connections to the copies of a service, for what does not speak HTTP
-//! - `proxy`, `upstream_client`, `tunnel`, `body`: requests to services, upgrades
+//! - `proxy`, `upstream_client`, `connection_pool`, `tunnel`, `body`: requests to services, upgrades
 //! - `local_ca`, `certificates`, `certificate_fields`: HTTPS with certificates of the user's own authority
 //! - `static_files`, `own_response`: what the gateway answers itself
-//! - `server`, `workers`, `framing_watch`, `access_log`: connections, threads, limits, the orderly end, one line a request
+//! - `server`, `workers`, `framing_watch`: connections, threads, limits, the orderly end
+//! - `request_record`, `access_log`: one line a request
 //! - `route_check`: asks a running gateway which service answers a path
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ mod access_log;
 mod body;
 mod certificate_fields;
 mod certificates;
+mod connection_pool;
 mod framing_watch;
 mod gateway;
 mod local_ca;
@@ -26,6 +28,7 @@ mod proxy;
 mod proxy_headers;
 mod request_check;
 mod request_path;
+mod request_record;
 mod route_check;
 mod route_counts;
 mod route_table;

@@ -87,11 +87,12 @@ impl Problem {
 pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
     let kinds = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     for kind in kinds.flat_map(|text| text.split(',')) {
-        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if kind == "application/json" || kind.ends_with("+json") {
+        let (class, kind) = kind.split(';').next().unwrap_or_default().trim().split_once('/').unwrap_or_default();
+        let is_json = class.eq_ignore_ascii_case("application") && kind.eq_ignore_ascii_case("json");
+        if is_json || kind.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json")) {
             return true;
         }
-        if kind.starts_with("text/") {
+        if class.eq_ignore_ascii_case("text") {
             return false;
         }
     }

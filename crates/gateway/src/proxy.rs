@@ -1,11 +1,11 @@
 //! One request to a service: it waits for one that is starting, goes to another copy where the first refuses the connection, and
 //! is streamed in both directions.
 
-use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
@@ -13,12 +13,13 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::body::{BodyLimits, RequestBody, ResponseBody, empty};
+use super::connection_pool::UpstreamBody;
 use super::own_response::Problem;
 use super::proxy_headers::{self, Sender};
 use super::request_path;
 use super::tunnel;
-use super::upstream_client::UpstreamClient;
-use super::upstreams::{Choice, Lease, Unavailable, Upstreams};
+use super::upstream_client::{SendError, UpstreamClient};
+use super::upstreams::{Choice, CopyAddress, Lease, Unavailable, Upstreams};
 
 /// A service that is up and refuses connections has just died, or does not listen yet: its state is known in a moment.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
@@ -41,8 +42,7 @@ pub(crate) struct Destination<'a> {
 /// A response from a service, and the copy that gave it; the copy is busy until its body has ended.
 pub(crate) struct Proxied {
     pub response: Response<ResponseBody>,
-    pub name: String,
-    pub authority: String,
+    pub address: Arc<CopyAddress>,
     /// Absent after a change of protocol, where the tunnel has it.
     pub lease: Option<Lease>,
 }
@@ -58,10 +58,9 @@ struct Outgoing {
 
 impl Outgoing {
     fn request(&self, authority: &str) -> Result<Request<RequestBody>, http::Error> {
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(self.path.clone()).build()?;
         let mut request = Request::new(self.body.clone());
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
+        *request.uri_mut() = self.path.clone().into();
         *request.version_mut() = self.version;
         *request.headers_mut() = self.headers.clone();
         if self.version == Version::HTTP_11 && !self.headers.contains_key(header::HOST) {
@@ -110,22 +109,22 @@ async fn attempts(
     client: &UpstreamClient,
     destination: &Destination<'_>,
     outgoing: &Outgoing,
-) -> Result<(Response<Incoming>, Lease), Problem> {
+) -> Result<(Response<UpstreamBody>, Lease), Problem> {
     let service = destination.service;
     // Asked for when there is something to wait for; what was chosen before that is chosen once more.
     let mut changes = None;
     let deadline = Instant::now() + destination.wait;
     let mut refused_until = None;
-    let mut tried: Vec<String> = Vec::new();
+    let mut tried: Vec<Arc<str>> = Vec::new();
     let mut is_repeated = false;
     loop {
         let why = match upstreams.choose(service, destination.port, &tried) {
             Choice::Use(lease) => {
-                let request = outgoing.request(&lease.authority).map_err(|error| Problem {
+                let request = outgoing.request(&lease.address.authority).map_err(|error| Problem {
                     reason: Some(error.to_string()),
                     ..Problem::new(StatusCode::BAD_REQUEST, "the request cannot be sent on")
                 })?;
-                let error = match client.send(request).await {
+                let error = match client.send(&lease.address.authority, request).await {
                     Ok(response) => return Ok((response, lease)),
                     Err(error) => error,
                 };
@@ -142,14 +141,14 @@ async fn attempts(
                     return Err(Problem::new(StatusCode::BAD_REQUEST, message));
                 }
                 // Nothing of it has reached anybody.
-                if error.is_connect() && !outgoing.body.is_touched() {
-                    tried.push(lease.authority.clone());
+                if error.is_unsent && !outgoing.body.is_touched() {
+                    tried.push(Arc::clone(&lease.address.authority));
                     continue;
                 }
                 if !is_repeated && outgoing.is_repeatable() {
                     is_repeated = true;
                     // Another copy first: this one may be dying.
-                    tried.push(lease.authority.clone());
+                    tried.push(Arc::clone(&lease.address.authority));
                     continue;
                 }
                 return Err(broken(service, &error));
@@ -194,14 +193,13 @@ async fn attempts(
 }
 
 fn finish(
-    mut response: Response<Incoming>,
-    lease: Lease,
+    mut response: Response<UpstreamBody>,
+    mut lease: Lease,
     protocol: Option<HeaderValue>,
     client: Option<OnUpgrade>,
     destination: &Destination<'_>,
 ) -> Result<Proxied, Problem> {
-    let (name, authority) = (lease.name.clone(), lease.authority.clone());
-    let mut lease = lease;
+    let address = Arc::clone(&lease.address);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let (Some(asked), Some(client)) = (protocol, client) else {
             return Err(Problem::new(
@@ -214,12 +212,12 @@ fn finish(
         proxy_headers::remove_hop_by_hop(response.headers_mut(), Some(&protocol));
         lease.without_end();
         tunnel::join(client, upstream, lease);
-        return Ok(Proxied { response: response.map(|_| empty()), name, authority, lease: None });
+        return Ok(Proxied { response: response.map(|_| empty()), address, lease: None });
     }
     proxy_headers::remove_hop_by_hop(response.headers_mut(), None);
     // Each side has a version of its own.
     *response.version_mut() = Version::default();
-    Ok(Proxied { response: response.map(|body| body.map_err(Into::into).boxed_unsync()), name, authority, lease: Some(lease) })
+    Ok(Proxied { response: response.map(ResponseBody::Upstream), address, lease: Some(lease) })
 }
 
 /// A body over the limit. What the client still sends is read for a while: to one that finds its connection reset while it is
@@ -235,16 +233,10 @@ fn too_large(destination: &Destination<'_>, mut body: RequestBody) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request body is larger than max_body, {limit}"))
 }
 
-fn broken(service: &str, error: &hyper_util::client::legacy::Error) -> Problem {
-    let mut reason = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        reason = error.to_string();
-        cause = error.source();
-    }
+fn broken(service: &str, error: &SendError) -> Problem {
     Problem {
         message: format!("service `{service}` broke the connection"),
-        ..Problem::of_service(StatusCode::BAD_GATEWAY, service, "running", Some(reason))
+        ..Problem::of_service(StatusCode::BAD_GATEWAY, service, "running", Some(error.reason()))
     }
 }
 
@@ -276,7 +268,7 @@ fn outgoing_headers(mut headers: HeaderMap, version: Version, sender: &Sender<'_
     if is_grpc {
         // `:authority` is the service's own; two hosts that differ would be refused.
         headers.remove(header::HOST);
-    } else if let Some(host) = sender.host.and_then(|host| HeaderValue::from_str(host).ok()) {
+    } else if let Some(host) = sender.host_header(&headers) {
         headers.insert(header::HOST, host);
     }
     // HTTP/2 may split a cookie, HTTP/1.1 must not (RFC 9113, 8.2.3).

@@ -1,22 +1,24 @@
 //! The headers that a proxy removes, adds and keeps (RFC 9110, 7.6.1). Pure.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::gateway::Peer;
+
 /// Of one connection only. `Trailer` is not among them: it describes the message.
-const HOP_BY_HOP: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
+static HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
 ];
 /// Never taken away, whatever `Connection` says: what the request is about.
-const END_TO_END: &[&str] = &["host", "content-length", "content-type"];
+static END_TO_END: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE];
+/// What `Connection` mostly says: not the names of headers, or of those above.
+const CONNECTION_OPTIONS: [&str; 3] = ["keep-alive", "close", "upgrade"];
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -26,16 +28,21 @@ const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// What a request's sender is asked to be known by.
 pub(crate) struct Sender<'a> {
-    /// The other end of the connection.
-    pub peer: IpAddr,
-    /// It is on this machine, and what it says of those behind it is believed.
-    pub is_local: bool,
-    /// It speaks TLS with the gateway.
-    pub is_secure: bool,
+    /// The other end of the connection. What one on this machine says of those behind it is believed.
+    pub peer: &'a Peer,
     /// The host that was asked for.
     pub host: Option<&'a str>,
     /// What was removed from the front of the path.
     pub stripped: Option<&'a str>,
+}
+
+impl Sender<'_> {
+    /// The host as a header's value; mostly the request has it already.
+    pub(crate) fn host_header(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let host = self.host?;
+        let own = headers.get(header::HOST).filter(|value| *value == host);
+        own.cloned().or_else(|| HeaderValue::from_str(host).ok())
+    }
 }
 
 /// The protocol that a request wants to change to. A change to HTTP/2 is none: behind it the sender would talk to the service
@@ -56,12 +63,16 @@ fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 /// Removes what belongs to one connection, the headers that `Connection` names among it. `upgrade`: the protocol that is
 /// changed to stays.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
-    let named: Vec<String> = listed(headers, &header::CONNECTION).map(str::to_ascii_lowercase).collect();
+    let named: Vec<HeaderName> = listed(headers, &header::CONNECTION)
+        .filter(|word| !CONNECTION_OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option)))
+        .filter_map(|word| word.parse().ok())
+        .collect();
     let wants_trailers = listed(headers, &header::TE).any(|word| word.eq_ignore_ascii_case("trailers"));
-    for name in HOP_BY_HOP.iter().copied().chain(named.iter().map(String::as_str)) {
-        if !END_TO_END.contains(&name) {
-            headers.remove(name);
-        }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    for name in named.iter().filter(|name| !END_TO_END.contains(name)) {
+        headers.remove(name);
     }
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -90,37 +101,44 @@ pub(crate) fn for_upstream(headers: &mut HeaderMap, sender: &Sender<'_>, upgrade
     for name in disguised {
         headers.remove(name);
     }
-    if !sender.is_local {
+    if !sender.peer.is_local {
         for name in [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST, &FORWARDED_PREFIX, &REAL_IP, &header::FORWARDED] {
             headers.remove(name);
         }
     }
-    let peer = sender.peer.to_string();
+    let peer = &sender.peer.name;
     let chain: Vec<&str> = listed(headers, &FORWARDED_FOR).filter(|part| !part.is_empty()).collect();
-    let chain = if chain.is_empty() { peer.clone() } else { format!("{}, {peer}", chain.join(", ")) };
-    set(headers, FORWARDED_FOR, &chain);
-    let protocol = if sender.is_secure { "https" } else { "http" };
+    if chain.is_empty() {
+        headers.insert(FORWARDED_FOR, peer.clone());
+    } else {
+        let chain = format!("{}, {}", chain.join(", "), sender.peer.address);
+        set(headers, FORWARDED_FOR, chain);
+    }
+    let protocol = if sender.peer.is_secure { "https" } else { "http" };
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(protocol));
     }
-    if let (Some(host), false) = (sender.host, headers.contains_key(FORWARDED_HOST)) {
-        set(headers, FORWARDED_HOST, host);
+    if let (Some(host), false) = (sender.host_header(headers), headers.contains_key(FORWARDED_HOST)) {
+        headers.insert(FORWARDED_HOST, host);
     }
     if let Some(prefix) = sender.stripped {
-        set(headers, FORWARDED_PREFIX, prefix);
+        set(headers, FORWARDED_PREFIX, prefix.to_owned());
     }
     // RFC 7239: an IPv6 address and a host with a port stand in quotes.
-    let node = if sender.peer.is_ipv6() { format!("\"[{peer}]\"") } else { peer };
-    let host = sender.host.map(|host| format!(";host=\"{host}\"")).unwrap_or_default();
-    let own = format!("for={node}{host};proto={protocol}");
+    let (open, close) = if sender.peer.address.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+    let peer = peer.to_str().unwrap_or_default();
+    let own = match sender.host {
+        Some(host) => ["for=", open, peer, close, ";host=\"", host, "\";proto=", protocol].concat(),
+        None => ["for=", open, peer, close, ";proto=", protocol].concat(),
+    };
     let before: Vec<&str> = headers.get_all(header::FORWARDED).iter().filter_map(|value| value.to_str().ok()).collect();
     let chain = if before.is_empty() { own } else { format!("{}, {own}", before.join(", ")) };
-    set(headers, header::FORWARDED, &chain);
+    set(headers, header::FORWARDED, chain);
 }
 
 /// A value that cannot be a header's is one that the sender made up; the header is left out.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    match HeaderValue::from_str(value) {
+fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    match HeaderValue::try_from(value) {
         Ok(value) => {
             headers.insert(name, value);
         }
@@ -144,8 +162,8 @@ mod tests {
 
     fn sent(pairs: &[(&str, &str)], is_local: bool) -> HeaderMap {
         let mut map = headers(pairs);
-        let peer = IpAddr::from([10, 0, 0, 7]);
-        for_upstream(&mut map, &Sender { peer, is_local, is_secure: false, host: Some("shop.test:8080"), stripped: None }, None);
+        let peer = Peer::new([10, 0, 0, 7].into(), is_local);
+        for_upstream(&mut map, &Sender { peer: &peer, host: Some("shop.test:8080"), stripped: None }, None);
         map
     }
 

@@ -25,7 +25,7 @@ const fn bad(reason: &'static str) -> Refusal {
 }
 
 /// The host that a request is for; `None` for an HTTP/1.0 request without one.
-pub(crate) fn check<B>(request: &Request<B>) -> Result<Option<String>, Refusal> {
+pub(crate) fn check<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, reason: "CONNECT is not supported" });
     }
@@ -37,23 +37,23 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Option<String>, Refusal> 
     }
     let host = host.map(host_of).transpose()?;
     match (&host, request.uri().authority()) {
-        (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority.as_str()) => {
+        (Some(host), Some(authority)) if !host.as_str().eq_ignore_ascii_case(authority.as_str()) => {
             Err(bad("the request's address and its Host header differ"))
         }
         (None, Some(authority)) if authority.as_str().contains('@') => Err(bad("the request's address holds a login")),
-        (None, Some(authority)) if request.version() >= Version::HTTP_2 => Ok(Some(authority.to_string())),
+        (None, Some(authority)) if request.version() >= Version::HTTP_2 => Ok(Some(authority.clone())),
         (None, _) if request.version() >= Version::HTTP_11 => Err(bad("the request has no Host header")),
         _ => Ok(host),
     }
 }
 
-fn host_of(value: &HeaderValue) -> Result<String, Refusal> {
+fn host_of(value: &HeaderValue) -> Result<Authority, Refusal> {
     let text = value.to_str().map_err(|_| bad("the Host header is not ASCII"))?;
     let host: Authority = text.parse().map_err(|_| bad("invalid Host header"))?;
     if host.host().is_empty() || host.as_str().contains('@') {
         return Err(bad("invalid Host header"));
     }
-    Ok(text.to_owned())
+    Ok(host)
 }
 
 fn framing(headers: &HeaderMap, has_both: bool) -> Result<(), Refusal> {
@@ -72,7 +72,7 @@ fn framing(headers: &HeaderMap, has_both: bool) -> Result<(), Refusal> {
 mod tests {
     use super::*;
 
-    fn asked(version: Version, method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Option<String>, Refusal> {
+    fn asked(version: Version, method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Option<Authority>, Refusal> {
         let mut request = http::Request::builder().version(version).method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -127,7 +127,8 @@ mod tests {
             (Version::HTTP_10, "/", &[], None),
             (Version::HTTP_2, "http://a:80/x", &[], Some("a:80")),
         ] {
-            assert_eq!(asked(version, "GET", uri, headers), Ok(host.map(str::to_owned)), "{uri} {headers:?}");
+            let found = asked(version, "GET", uri, headers).unwrap();
+            assert_eq!(found.as_ref().map(Authority::as_str), host, "{uri} {headers:?}");
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn normalize(path: &str) -> Result<Cow<'_, str>, BadPath> {
     if !path.starts_with('/') {
         return Err(BadPath::NotAbsolute);
     }
-    let decoded = decode(path.as_bytes(), |_| true);
+    let decoded = if path.contains('%') { decode(path.as_bytes(), |_| true).into() } else { Cow::Borrowed(path.as_bytes()) };
     if decoded.contains(&0) {
         return Err(BadPath::Nul);
     }

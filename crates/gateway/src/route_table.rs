@@ -1,5 +1,7 @@
 //! Which route a path takes: the longest one that matches, and of two equally long ones the exact one. Pure.
 
+use std::sync::Arc;
+
 use devrun_model::Route;
 
 /// The routes of one gateway.
@@ -7,6 +9,8 @@ use devrun_model::Route;
 pub struct RouteTable {
     /// The first that matches is the one.
     sorted: Vec<Route>,
+    /// What the log calls each of them: its path.
+    labels: Vec<Arc<str>>,
 }
 
 impl RouteTable {
@@ -15,12 +19,12 @@ impl RouteTable {
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Self {
         let mut sorted: Vec<Route> = routes.into_iter().collect();
         sorted.sort_by_key(|route| route.path.rank());
-        Self { sorted }
+        Self { labels: sorted.iter().map(|route| route.path.to_string().into()).collect(), sorted }
     }
-    /// The route of a path.
+    /// The route of a path, and what the log calls it.
     #[must_use]
-    pub fn find(&self, path: &str) -> Option<&Route> {
-        self.sorted.iter().find(|route| route.path.matches(path))
+    pub fn find(&self, path: &str) -> Option<(&Route, &Arc<str>)> {
+        self.sorted.iter().zip(&self.labels).find(|(route, _)| route.path.matches(path))
     }
     /// All routes, in the order in which they are tried.
     #[must_use]
@@ -44,7 +48,7 @@ mod tests {
     }
 
     fn chosen(table: &RouteTable, path: &str) -> Option<String> {
-        table.find(path).map(|route| route.path.to_string())
+        table.find(path).map(|(_, label)| label.to_string())
     }
 
     #[test]

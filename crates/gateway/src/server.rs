@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use devrun_connections::{ClientConnection, ClientConnections, HeldBody};
 use http::{StatusCode, Version};
-use http_body_util::{BodyExt as _, Either};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,9 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use super::framing_watch::{FramingWatch, WatchedStream};
-use super::gateway::{Gateway, Peer};
+use super::gateway::{Caller, Gateway, Peer};
 use super::request_check::TwoFramings;
-use super::upstream_client::UpstreamClient;
 use super::workers::Workers;
 
 /// What a connection may take.
@@ -64,15 +63,11 @@ struct Requests {
     begun: Notify,
 }
 
-/// One that has no response yet.
-struct Active(Arc<Requests>);
-
 impl Requests {
-    fn begin(self: &Arc<Self>) -> Active {
+    fn begin(&self) {
         self.has_asked.store(true, Ordering::Relaxed);
         self.active.fetch_add(1, Ordering::SeqCst);
         self.begun.notify_waiters();
-        Active(Arc::clone(self))
     }
     /// Returns when one is in progress.
     async fn next(&self) {
@@ -82,12 +77,6 @@ impl Requests {
         if self.active.load(Ordering::SeqCst) == 0 {
             begun.await;
         }
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -122,9 +111,10 @@ pub(crate) async fn serve_with(
                 let (builder, gateway, ending) = (Arc::clone(&builder), Arc::clone(&gateway), ending.subscribe());
                 let connection = connections.open();
                 workers.serve(stream, move |stream, client| async move {
-                    let shared = Shared { gateway, client };
+                    let Some(peer) = peer_of(&stream) else { return };
+                    let caller = Caller { gateway, client, peer };
                     tokio::select! {
-                        () = serve_connection(&builder, stream, shared, ending, limits, Arc::clone(&connection)) => {}
+                        () = serve_connection(&builder, stream, caller, ending, limits, Arc::clone(&connection)) => {}
                         () = connection.closing() => {}
                     }
                 });
@@ -173,28 +163,48 @@ fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
     builder
 }
 
-/// What a connection shares: the gateway with all, the client with those of its thread.
-struct Shared {
-    gateway: Arc<Gateway>,
-    client: UpstreamClient,
+/// What the requests of one connection share.
+struct ServedConnection {
+    caller: Arc<Caller>,
+    place: Arc<ClientConnection>,
+    watch: Arc<FramingWatch>,
+    requests: Requests,
+}
+
+/// A request that has no response yet.
+struct Active(Arc<ServedConnection>);
+
+impl Active {
+    fn begin(connection: &Arc<ServedConnection>) -> Self {
+        connection.requests.begin();
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.requests.active.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The other end of a connection; `None` if it has ended already.
+fn peer_of(stream: &TcpStream) -> Option<Peer> {
+    let (remote, local) = (stream.peer_addr().ok()?.ip().to_canonical(), stream.local_addr().ok()?.ip().to_canonical());
+    Some(Peer::new(remote, remote.is_loopback() || remote == local))
 }
 
 async fn serve_connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
-    shared: Shared,
+    mut caller: Caller,
     ending: watch::Receiver<()>,
     limits: ConnectionLimits,
     place: Arc<ClientConnection>,
 ) {
-    let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Without it small responses wait for an acknowledgement; a connection that has ended already shows by itself.
     let _ended = stream.set_nodelay(true);
-    let address = remote.ip().to_canonical();
-    let is_local = address.is_loopback() || address == local.ip().to_canonical();
-    let peer = Peer { address, is_local, is_secure: false };
-    let Some(tls) = shared.gateway.tls().cloned() else {
-        return serve_requests(builder, stream, peer, shared, ending, limits, place).await;
+    let Some(tls) = caller.gateway.tls().cloned() else {
+        return serve_requests(builder, stream, caller, ending, limits, place).await;
     };
     let handshake = async {
         // A record of TLS begins with its type (RFC 8446, 5.1); what begins otherwise is answered as HTTP.
@@ -206,10 +216,10 @@ async fn serve_connection(
     };
     match tokio::time::timeout(limits.head_timeout, handshake).await {
         Ok(Ok(Either::Left(stream))) => {
-            let peer = Peer { is_secure: true, ..peer };
-            serve_requests(builder, stream, peer, shared, ending, limits, place).await;
+            caller.peer.is_secure = true;
+            serve_requests(builder, stream, caller, ending, limits, place).await;
         }
-        Ok(Ok(Either::Right(stream))) => serve_requests(builder, stream, peer, shared, ending, limits, place).await,
+        Ok(Ok(Either::Right(stream))) => serve_requests(builder, stream, caller, ending, limits, place).await,
         // An alert was sent, or the client sends nothing.
         Ok(Err(_)) | Err(_) => {}
     }
@@ -218,31 +228,30 @@ async fn serve_connection(
 async fn serve_requests(
     builder: &Builder<TokioExecutor>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Peer,
-    Shared { gateway, client }: Shared,
+    caller: Caller,
     mut ending: watch::Receiver<()>,
     limits: ConnectionLimits,
     place: Arc<ClientConnection>,
 ) {
-    let requests = Arc::<Requests>::default();
-    let begun = Arc::clone(&requests);
     let watch = Arc::<FramingWatch>::default();
     let watched = WatchedStream::new(stream, Arc::clone(&watch));
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        let (gateway, client, active, watch) = (Arc::clone(&gateway), client.clone(), begun.begin(), Arc::clone(&watch));
-        let in_progress = place.begin();
-        let is_http1 = request.version() <= Version::HTTP_11;
-        if is_http1 && watch.take_both() {
-            request.extensions_mut().insert(TwoFramings);
-        }
-        async move {
-            let response = gateway.answer(&client, peer, request).await;
-            if is_http1 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                watch.expect_head();
+    let served = Arc::new(ServedConnection { caller: Arc::new(caller), place, watch, requests: Requests::default() });
+    let service = service_fn({
+        let served = Arc::clone(&served);
+        move |mut request: http::Request<Incoming>| {
+            let (active, in_progress) = (Active::begin(&served), served.place.begin());
+            let is_http1 = request.version() <= Version::HTTP_11;
+            if is_http1 && served.watch.take_both() {
+                request.extensions_mut().insert(TwoFramings);
             }
-            drop(active);
-            // Of a stream, until its end.
-            Ok::<_, Infallible>(response.map(|body| HeldBody::new(body, in_progress).boxed_unsync()))
+            async move {
+                let response = active.0.caller.answer(request).await;
+                if is_http1 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    active.0.watch.expect_head();
+                }
+                // Of a stream, until its end.
+                Ok::<_, Infallible>(response.map(|body| HeldBody::new(body, in_progress)))
+            }
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(watched), service).into_owned();
@@ -254,7 +263,7 @@ async fn serve_requests(
             // A client that breaks off or sends what is not HTTP has had its answer.
             _broken = &mut connection => return,
             () = &mut head_timeout, if !is_known => {
-                is_known = requests.has_asked.load(Ordering::Relaxed);
+                is_known = served.requests.has_asked.load(Ordering::Relaxed);
                 if !is_known {
                     return;
                 }
@@ -264,7 +273,7 @@ async fn serve_requests(
     }
     tokio::select! {
         _broken = &mut connection => return,
-        () = requests.next() => {}
+        () = served.requests.next() => {}
         () = tokio::time::sleep(LINGER) => {}
     }
     connection.as_mut().graceful_shutdown();

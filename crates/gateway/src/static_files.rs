@@ -77,7 +77,7 @@ fn served(result: std::io::Result<Response<ServeFileSystemResponseBody>>) -> Res
     use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     match result {
         Ok(response) if response.status() == StatusCode::NOT_FOUND => Err(missing()),
-        Ok(response) => Ok(response.map(|body| body.map_err(Into::into).boxed_unsync())),
+        Ok(response) => Ok(response.map(|body| ResponseBody::File(body.map_err(Into::into).boxed_unsync()))),
         Err(error) if matches!(error.kind(), NotFound | NotADirectory | PermissionDenied) => Err(missing()),
         Err(error) => Err(Problem {
             reason: Some(error.to_string()),

@@ -1,7 +1,6 @@
 //! The shared address of copies that do not speak HTTP: each connection goes to the copy with the fewest, and bytes go both ways
 //! until both sides have ended.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -92,13 +91,13 @@ async fn join(mut client: TcpStream, upstreams: &Upstreams, service: &str) -> Re
 async fn connect_copy(upstreams: &Upstreams, service: &str) -> Result<(TcpStream, Lease), String> {
     let mut changes = upstreams.changes();
     let deadline = Instant::now() + WAIT;
-    let mut tried: Vec<String> = Vec::new();
+    let mut tried: Vec<Arc<str>> = Vec::new();
     loop {
         let (why, pause) = match upstreams.choose(service, "main", &tried) {
-            Choice::Use(lease) => match connect_to(&lease.authority).await {
+            Choice::Use(lease) => match connect(&lease.address.authority).await {
                 Ok(stream) => return Ok((stream, lease)),
                 Err(_) => {
-                    tried.push(lease.authority.clone());
+                    tried.push(Arc::clone(&lease.address.authority));
                     continue;
                 }
             },
@@ -119,12 +118,6 @@ async fn connect_copy(upstreams: &Upstreams, service: &str) -> Result<(TcpStream
             () = tokio::time::sleep(pause) => {}
         }
     }
-}
-
-async fn connect_to(authority: &str) -> io::Result<TcpStream> {
-    let (host, port) = authority.rsplit_once(':').ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let port = port.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    connect(host.trim_matches(['[', ']']), port).await
 }
 
 #[cfg(test)]

@@ -1,20 +1,22 @@
-//! Connections to services: a pool of HTTP/1.1 ones, and HTTP/2 for gRPC. A service that listens on `localhost` may have either
-//! loopback address, so the other one is tried when the first is refused.
+//! Sends requests to services: over HTTP/1.1 connections from a pool, and HTTP/2 for gRPC. A service that listens on `localhost` may
+//! have either loopback address, so the other one is tried when the first is refused.
 
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, Uri, Version};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::{Client, Error};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::body::RequestBody;
+use super::body::{BoxError, RequestBody};
+use super::connection_pool::{ConnectionPool, UpstreamBody};
 
 /// The servers of common frameworks close an idle connection after 5 s (uvicorn, Node); one that we close before is never
 /// closed under a request.
@@ -22,24 +24,90 @@ const IDLE: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends requests to services.
-#[derive(Clone)]
 pub(crate) struct UpstreamClient {
-    http1: Client<Connector, RequestBody>,
+    http1: Arc<ConnectionPool>,
     http2: Client<Connector, RequestBody>,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) struct SendError {
+    /// Nothing of the request has been sent.
+    pub is_unsent: bool,
+    cause: BoxError,
+}
+
+impl SendError {
+    fn new(is_unsent: bool, cause: impl Into<BoxError>) -> Self {
+        Self { is_unsent, cause: cause.into() }
+    }
+
+    /// What happened, without the errors that it led to.
+    pub(crate) fn reason(&self) -> String {
+        let mut cause: &dyn Error = &*self.cause;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        cause.to_string()
+    }
 }
 
 impl UpstreamClient {
     pub(crate) fn new() -> Self {
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new()).set_host(false);
-        let http1 = builder.build(Connector);
-        let http2 = builder.http2_only(true).build(Connector);
-        Self { http1, http2 }
+        Self::with_idle(IDLE)
     }
 
-    /// Sends a request; its version says how.
-    pub(crate) async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Error> {
-        if request.version() == Version::HTTP_2 { self.http2.request(request).await } else { self.http1.request(request).await }
+    /// Keeps idle connections for this long.
+    pub(crate) fn with_idle(idle: Duration) -> Self {
+        let http2 = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .pool_idle_timeout(idle)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .build(Connector);
+        Self { http1: ConnectionPool::new(idle), http2 }
+    }
+
+    /// Sends a request to an address; its version says how.
+    pub(crate) async fn send(
+        &self,
+        authority: &Arc<str>,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        if request.version() == Version::HTTP_2 {
+            self.send_http2(authority, request).await
+        } else {
+            self.send_http1(authority, request).await
+        }
+    }
+
+    async fn send_http1(
+        &self,
+        authority: &Arc<str>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        loop {
+            let mut connection = self.http1.connection(authority).await.map_err(|error| SendError::new(true, error))?;
+            let mut error = match connection.send(request).await {
+                Ok(response) => return Ok(response.map(|body| connection.body(body))),
+                Err(error) => error,
+            };
+            match error.take_message() {
+                // Its service has closed it while it was idle; there may be another one, and at last a new one.
+                Some(unsent) if connection.is_reused => request = unsent,
+                unsent => return Err(SendError::new(unsent.is_some(), error.into_error())),
+            }
+        }
+    }
+
+    async fn send_http2(&self, authority: &str, mut request: Request<RequestBody>) -> Result<Response<UpstreamBody>, SendError> {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build();
+        *request.uri_mut() = uri.map_err(|error| SendError::new(true, error))?;
+        match self.http2.request(request).await {
+            Ok(response) => Ok(response.map(UpstreamBody::unpooled)),
+            Err(error) => Err(SendError::new(error.is_connect(), error)),
+        }
     }
 }
 
@@ -56,18 +124,25 @@ impl Service<Uri> for Connector {
     }
     fn call(&mut self, uri: Uri) -> Self::Future {
         Box::pin(async move {
-            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let port = uri.port_u16().unwrap_or(80);
-            let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&host, port)).await;
-            let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let stream = connect_in_time(uri.authority().map_or("", |authority| authority.as_str())).await?;
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(stream))
         })
     }
 }
 
-/// Connects to a copy.
-pub(crate) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+/// Connects to a copy for a request.
+pub(crate) async fn connect_in_time(authority: &str) -> io::Result<TcpStream> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(authority)).await;
+    connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// Connects to a copy, `HOST:PORT`.
+pub(crate) async fn connect(authority: &str) -> io::Result<TcpStream> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let (host, port) = authority.rsplit_once(':').ok_or_else(invalid)?;
+    let port = port.parse().map_err(|_| invalid())?;
+    let host = host.trim_matches(['[', ']']);
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     match host.parse::<IpAddr>() {

@@ -46,14 +46,32 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 struct KnownServices {
     /// Absent until somebody has said something.
-    services: Option<BTreeMap<String, Vec<Upstream>>>,
+    services: Option<BTreeMap<String, Vec<KnownCopy>>>,
+}
+
+/// A copy, and what a request for it needs, made once.
+#[derive(Debug)]
+struct KnownCopy {
+    upstream: Upstream,
+    /// By the names of its ports.
+    addresses: BTreeMap<String, Arc<CopyAddress>>,
+}
+
+/// Where one port of a copy is reached.
+#[derive(Debug)]
+pub(crate) struct CopyAddress {
+    /// The copy.
+    pub name: String,
+    /// `127.0.0.1:8000`.
+    pub authority: Arc<str>,
+    in_flight: Arc<InFlight>,
 }
 
 /// All copies of all services.
 #[derive(Debug)]
 pub struct Upstreams {
     known: watch::Sender<KnownServices>,
-    in_flight: Mutex<HashMap<String, Arc<InFlight>>>,
+    in_flight: Mutex<HashMap<Arc<str>, Arc<InFlight>>>,
     /// Processes that are about to be stopped, by copy.
     draining: Mutex<BTreeMap<String, Option<i32>>>,
     /// Of equally busy copies each gets its turn.
@@ -79,18 +97,22 @@ struct InFlight {
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// The copy.
-    pub name: String,
-    /// `127.0.0.1:8000`.
-    pub authority: String,
-    count: Arc<InFlight>,
+    pub address: Arc<CopyAddress>,
     is_finite: bool,
+}
+
+#[cfg(test)]
+impl CopyAddress {
+    pub(crate) fn new(name: &str, authority: &str) -> Self {
+        Self { name: name.to_owned(), authority: authority.into(), in_flight: Arc::default() }
+    }
 }
 
 impl Lease {
     /// A stream of events, a changed protocol: no one waits for its end.
     pub(crate) fn without_end(&mut self) {
         if std::mem::replace(&mut self.is_finite, false) {
-            self.count.finite.fetch_sub(1, Ordering::Relaxed);
+            self.address.in_flight.finite.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -98,7 +120,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.without_end();
-        self.count.all.fetch_sub(1, Ordering::Relaxed);
+        self.address.in_flight.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -142,7 +164,7 @@ impl Upstreams {
     pub fn drain(&self, name: &str, pid: Option<i32>) {
         self.draining().insert(name.to_owned(), pid);
         self.known.send_if_modified(|known| {
-            let copies = known.services.iter_mut().flat_map(BTreeMap::values_mut).flatten();
+            let copies = known.services.iter_mut().flat_map(BTreeMap::values_mut).flatten().map(|copy| &mut copy.upstream);
             let mut changed = false;
             for copy in copies.filter(|copy| copy.name == name && copy.pid == pid) {
                 changed |= copy.availability < Availability::Starting;
@@ -155,12 +177,13 @@ impl Upstreams {
     /// Returns when nothing that has an end is in flight on a copy.
     pub async fn idle(&self, name: &str) {
         loop {
-            let counts: Vec<Arc<InFlight>> = {
+            let is_idle = {
                 let known = self.known.borrow();
-                let copies = known.services.iter().flat_map(BTreeMap::values).flatten().filter(|copy| copy.name == name);
-                copies.flat_map(|copy| copy.ports.values().map(|port| self.count_of(&authority(&copy.host, *port)))).collect()
+                let copies = known.services.iter().flat_map(BTreeMap::values).flatten().filter(|copy| copy.upstream.name == name);
+                let mut addresses = copies.flat_map(|copy| copy.addresses.values());
+                addresses.all(|address| address.in_flight.finite.load(Ordering::Relaxed) == 0)
             };
-            if counts.iter().all(|count| count.finite.load(Ordering::Relaxed) == 0) {
+            if is_idle {
                 return;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -185,10 +208,23 @@ impl Upstreams {
         }
         drop(draining);
         self.known.send_if_modified(|known| {
-            let changed = known.services.as_ref() != Some(&services);
-            known.services = Some(services);
-            changed
+            if known.services.as_ref().is_some_and(|known| is_same(known, &services)) {
+                return false;
+            }
+            let all = services.into_iter();
+            known.services =
+                Some(all.map(|(name, copies)| (name, copies.into_iter().map(|copy| self.known_copy(copy)).collect())).collect());
+            true
         });
+    }
+
+    fn known_copy(&self, upstream: Upstream) -> KnownCopy {
+        let address = |port: u16| {
+            let authority: Arc<str> = authority(&upstream.host, port).into();
+            let in_flight = self.count_of(&authority);
+            Arc::new(CopyAddress { name: upstream.name.clone(), authority, in_flight })
+        };
+        KnownCopy { addresses: upstream.ports.iter().map(|(name, port)| (name.clone(), address(*port))).collect(), upstream }
     }
 
     /// Notices every [`Upstreams::replace`] from now on.
@@ -197,20 +233,18 @@ impl Upstreams {
     }
 
     /// Chooses a copy; `tried` are the authorities that did not answer this request.
-    pub(crate) fn choose(&self, service: &str, port: &str, tried: &[String]) -> Choice {
+    pub(crate) fn choose(&self, service: &str, port: &str, tried: &[Arc<str>]) -> Choice {
         let known = self.known.borrow();
         let Some(services) = &known.services else {
             return Choice::Wait(Unavailable { state: "unknown".to_owned(), reason: None });
         };
-        let copies: Vec<(&Upstream, String)> = services
-            .get(service)
-            .into_iter()
-            .flatten()
-            .filter_map(|copy| copy.ports.get(port).map(|number| (copy, authority(&copy.host, *number))))
-            .collect();
-        let Some(best) = copies.iter().map(|(copy, _)| copy.availability).min() else { return Choice::Unknown };
+        let copies = || {
+            let all = services.get(service).into_iter().flatten();
+            all.filter_map(move |copy| copy.addresses.get(port).map(|address| (&copy.upstream, address)))
+        };
+        let Some(best) = copies().map(|(copy, _)| copy.availability).min() else { return Choice::Unknown };
         let described = |availability: Availability| {
-            let copy = copies.iter().find(|(copy, _)| copy.availability == availability).map(|(copy, _)| *copy);
+            let copy = copies().find(|(copy, _)| copy.availability == availability).map(|(copy, _)| copy);
             Unavailable {
                 state: copy.map(|copy| copy.state.clone()).unwrap_or_default(),
                 reason: copy.and_then(|copy| copy.reason.clone()),
@@ -221,31 +255,32 @@ impl Upstreams {
             Availability::Down => return Choice::Down(described(best)),
             Availability::Ready | Availability::Unhealthy => {}
         }
-        let candidates: Vec<(&Upstream, &String, Arc<InFlight>)> = copies
-            .iter()
-            .filter(|(copy, authority)| copy.availability == best && !tried.contains(authority))
-            .map(|(copy, authority)| (*copy, authority, self.count_of(authority)))
-            .collect();
-        if candidates.is_empty() {
+        let candidates = || {
+            let untried =
+                copies().filter(move |(copy, address)| copy.availability == best && !tried.contains(&address.authority));
+            untried.map(|(_, address)| address)
+        };
+        let first = match candidates().count() {
+            0 | 1 => 0,
+            count => self.turn.fetch_add(1, Ordering::Relaxed) % count,
+        };
+        let in_turn = candidates().skip(first).chain(candidates().take(first));
+        let Some(address) = in_turn.min_by_key(|address| address.in_flight.all.load(Ordering::Relaxed)) else {
             return Choice::Exhausted(described(best));
-        }
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % candidates.len();
-        let (later, sooner) = candidates.split_at(first);
-        let chosen = sooner.iter().chain(later).min_by_key(|(_, _, count)| count.all.load(Ordering::Relaxed));
-        let Some((copy, authority, count)) = chosen else { return Choice::Exhausted(described(best)) };
-        count.all.fetch_add(1, Ordering::Relaxed);
-        count.finite.fetch_add(1, Ordering::Relaxed);
-        Choice::Use(Lease { name: copy.name.clone(), authority: (*authority).clone(), count: Arc::clone(count), is_finite: true })
+        };
+        address.in_flight.all.fetch_add(1, Ordering::Relaxed);
+        address.in_flight.finite.fetch_add(1, Ordering::Relaxed);
+        Choice::Use(Lease { address: Arc::clone(address), is_finite: true })
     }
 
-    fn count_of(&self, authority: &str) -> Arc<InFlight> {
+    fn count_of(&self, authority: &Arc<str>) -> Arc<InFlight> {
         // A panic while it was held left it as it was.
         let mut counts = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get(authority) {
             return Arc::clone(count);
         }
         let count = Arc::<InFlight>::default();
-        counts.insert(authority.to_owned(), Arc::clone(&count));
+        counts.insert(Arc::clone(authority), Arc::clone(&count));
         count
     }
 }
@@ -260,6 +295,12 @@ impl Changes {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Whether `services` is what is known already.
+fn is_same(known: &BTreeMap<String, Vec<KnownCopy>>, services: &BTreeMap<String, Vec<Upstream>>) -> bool {
+    let known = known.iter().map(|(name, copies)| (name, copies.iter().map(|copy| &copy.upstream)));
+    known.len() == services.len() && known.zip(services).all(|((name, copies), (now, new))| name == now && copies.eq(new))
 }
 
 fn authority(host: &str, port: u16) -> String {
@@ -305,9 +346,9 @@ mod tests {
             copy("api.4", 4, Availability::Starting),
         ]);
         let mut leases: Vec<Lease> = (0..10).map(|_| used(upstreams.choose("api", "main", &[]))).collect();
-        let count = |leases: &[Lease], name: &str| leases.iter().filter(|lease| lease.name == name).count();
+        let count = |leases: &[Lease], name: &str| leases.iter().filter(|lease| lease.address.name == name).count();
         assert_eq!((count(&leases, "api.1"), count(&leases, "api.2")), (5, 5));
-        leases.retain(|lease| lease.name == "api.1");
+        leases.retain(|lease| lease.address.name == "api.1");
         for _ in 0..5 {
             leases.push(used(upstreams.choose("api", "main", &[])));
         }
@@ -318,7 +359,7 @@ mod tests {
     fn idle_copies_take_turns() {
         let upstreams = with(vec![copy("api.1", 1, Availability::Ready), copy("api.2", 2, Availability::Ready)]);
         let names: std::collections::BTreeSet<String> =
-            (0..4).map(|_| used(upstreams.choose("api", "main", &[])).name.clone()).collect();
+            (0..4).map(|_| used(upstreams.choose("api", "main", &[])).address.name.clone()).collect();
         assert_eq!(names.len(), 2);
     }
 
@@ -326,10 +367,10 @@ mod tests {
     fn a_copy_that_was_tried_is_not_chosen_again() {
         let upstreams = with(vec![copy("api.1", 1, Availability::Ready), copy("api.2", 2, Availability::Ready)]);
         let first = used(upstreams.choose("api", "main", &[]));
-        let mut tried = vec![first.authority.clone()];
+        let mut tried = vec![first.address.authority.clone()];
         let second = used(upstreams.choose("api", "main", &tried));
-        assert_ne!(first.authority, second.authority);
-        tried.push(second.authority.clone());
+        assert_ne!(first.address.authority, second.address.authority);
+        tried.push(second.address.authority.clone());
         assert!(matches!(upstreams.choose("api", "main", &tried), Choice::Exhausted(_)));
     }
 
@@ -343,7 +384,7 @@ mod tests {
         assert!(matches!(down.choose("web", "main", &[]), Choice::Unknown));
         assert!(matches!(down.choose("api", "admin", &[]), Choice::Unknown));
         let ill = with(vec![copy("api", 1, Availability::Unhealthy)]);
-        assert_eq!(used(ill.choose("api", "main", &[])).authority, "127.0.0.1:1", "better than nothing");
+        assert_eq!(*used(ill.choose("api", "main", &[])).address.authority, *"127.0.0.1:1", "better than nothing");
     }
 
     #[tokio::test]
@@ -352,18 +393,18 @@ mod tests {
         let upstreams = with(both());
         let (finite, mut endless) = (used(upstreams.choose("api", "main", &[])), used(upstreams.choose("api", "main", &[])));
         endless.without_end();
-        upstreams.drain(&finite.name, Some(1));
-        let other = |upstreams: &Upstreams| used(upstreams.choose("api", "main", &[])).name.clone();
-        assert!((0..4).all(|_| other(&upstreams) == endless.name));
+        upstreams.drain(&finite.address.name, Some(1));
+        let other = |upstreams: &Upstreams| used(upstreams.choose("api", "main", &[])).address.name.clone();
+        assert!((0..4).all(|_| other(&upstreams) == endless.address.name));
         // What was known before the request does not bring it back.
         upstreams.replace(BTreeMap::from([("api".to_owned(), both())]));
-        assert!((0..4).all(|_| other(&upstreams) == endless.name));
-        let name = finite.name.clone();
+        assert!((0..4).all(|_| other(&upstreams) == endless.address.name));
+        let name = finite.address.name.clone();
         assert!(tokio::time::timeout(Duration::from_millis(50), upstreams.idle(&name)).await.is_err(), "one is in flight");
         drop(finite);
         upstreams.idle(&name).await;
-        upstreams.drain(&endless.name, Some(1));
-        upstreams.idle(&endless.name).await;
+        upstreams.drain(&endless.address.name, Some(1));
+        upstreams.idle(&endless.address.name).await;
         assert!(matches!(upstreams.choose("api", "main", &[]), Choice::Wait(_)), "both are being stopped");
         let mut next = both();
         next.iter_mut().for_each(|copy| copy.pid = Some(2));

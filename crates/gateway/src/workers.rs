@@ -3,6 +3,7 @@
 
 use std::io;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
@@ -20,7 +21,7 @@ pub(crate) struct Workers {
 
 struct Worker {
     runtime: Handle,
-    client: UpstreamClient,
+    client: Arc<UpstreamClient>,
     /// Both absent once it is being ended.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -34,14 +35,14 @@ impl Workers {
     }
 
     /// Serves a connection on the thread whose turn it is.
-    pub(crate) fn serve<F>(&self, stream: TcpStream, serve: impl FnOnce(TcpStream, UpstreamClient) -> F + Send + 'static)
+    pub(crate) fn serve<F>(&self, stream: TcpStream, serve: impl FnOnce(TcpStream, Arc<UpstreamClient>) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         // One that cannot change its event loop is closed by being dropped.
         let (Some(worker), Ok(stream)) = (self.all.get(turn % self.all.len()), stream.into_std()) else { return };
-        let client = worker.client.clone();
+        let client = Arc::clone(&worker.client);
         worker.runtime.spawn(async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
                 serve(stream, client).await;
@@ -60,7 +61,7 @@ impl Worker {
             // A file that is just being read is not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Self { runtime: handle, client: UpstreamClient::new(), stop: Some(stop), thread: Some(thread) })
+        Ok(Self { runtime: handle, client: Arc::new(UpstreamClient::new()), stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -78,7 +79,6 @@ impl Drop for Workers {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::time::Duration;
     use tokio::net::TcpListener;
