@@ -43,8 +43,7 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Of a request head: its lines, and its bytes.
-const MAX_HEADERS: usize = 128;
+/// Of a request head, in bytes. That it has at most 100 lines is the limit of hyper, which allocates for any other.
 const MAX_HEAD: usize = 64 * 1024;
 /// Requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
@@ -147,12 +146,7 @@ pub(crate) async fn serve_with(
 
 fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(MAX_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
