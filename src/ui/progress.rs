@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_keeper::terminal::UnechoedControlKeys;
-use devrun_logs::{LogQuery, read::lines};
+use devrun_logs::visible_text::shortened;
+use devrun_logs::{LogQuery, last_texts};
 use devrun_model::duration::human;
 use devrun_model::feed::{BUILDING, FeedItem, Status, WAITING_TO_BUILD};
 use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
@@ -358,10 +359,9 @@ impl ProgressView {
 
 /// What a service wrote last since it is in its state, for the line that says that it still runs.
 fn last_line(logs: &std::path::Path, name: &str, since: i64) -> Option<String> {
-    let query = LogQuery { tail: Some(1), since: Some(since), ..LogQuery::default() };
-    let line = lines(logs, &ServiceId::parse(name).ok()?, &query).ok()?.map_while(Result::ok).last()?;
-    let text: String = safe(&String::from_utf8_lossy(&line.bytes)).trim().chars().take(120).collect();
-    (!text.is_empty()).then(|| format!(": {text}"))
+    let query = LogQuery { since: Some(since), ..LogQuery::default() };
+    let text = last_texts(logs, &ServiceId::parse(name).ok()?, &query, 1).ok()?.pop()?;
+    Some(format!(": {}", shortened(safe(&text).trim(), 120)))
 }
 
 fn describe(state: State, health: Health, took: Option<Duration>, reason: Option<&str>) -> String {

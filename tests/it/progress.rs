@@ -35,6 +35,18 @@ fn what_runs_for_long_is_mentioned_with_its_last_line() {
     drop(up.says("running for 1").says(": step one of two").says("completed after 1"));
 }
 
+/// A line of a log is quoted as people see it, and what is cut is marked.
+#[test]
+fn a_last_line_is_quoted_without_its_colours() {
+    let project = Project::new().procfile(
+        "[tasks.a]\nrun = \"sh -c 'printf \\\"\\\\033[32mgreen\\\\033[0m working on it\\\\n\\\\n\\\"; sleep 12'\"\n\
+         [tasks.b]\nrun = \"sh -c 'printf \\\"\\\\033[1m%0200d\\\\033[0m\\\\n\\\" 7; sleep 12'\"\n",
+    );
+    let up = project.start(&["up", "-d"]).outcome_within(Duration::from_secs(60)).code(0);
+    let up = up.says(": green working on it\n").says(&format!(": {}…\n", "0".repeat(119)));
+    drop(up.says_not("u001b").says_not("[32m"));
+}
+
 /// What an earlier run has said is not shown.
 #[test]
 fn a_build_that_runs_for_long_is_called_so_without_older_lines() {
