@@ -12,6 +12,7 @@ use devrun_keeper::terminal::UnechoedControlKeys;
 use devrun_logs::visible_text::shortened;
 use devrun_logs::{LogQuery, last_texts};
 use devrun_model::duration::human;
+use devrun_model::not_ready_help::said_elsewhere;
 use devrun_model::feed::{BUILDING, FeedItem, Status, WAITING_TO_BUILD};
 use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
 use jiff::Timestamp;
@@ -131,7 +132,7 @@ impl ProgressView {
                 Progress::Quiet => {}
                 Progress::Json => drop(data(serde_json::json!({"service": id, "said": text}))),
                 // On a terminal the live line of a service that is stopping shows what it is waited for.
-                Progress::Tty if self.stopping(id.as_str(), text) => {}
+                Progress::Tty if self.stopping(id.as_str(), text) || self.starting_elsewhere(id.as_str(), text) => {}
                 _ => self.print(&format!("{:width$}  {}", id.as_str(), safe(text), width = self.width)),
             },
             FeedItem::Stopped(report) if report.killed && self.term.progress != Progress::Json => {
@@ -146,6 +147,14 @@ impl ProgressView {
             |line: &&ProgressLine| line.is_live && line.state == State::Stopping && text.starts_with("waiting for ");
         let Some(line) = self.lines.get(name).filter(is_stopping) else { return false };
         live_lines::set(name, self.live_text(name, "33", &format!("stopping: {text}")), Some(line.since));
+        true
+    }
+
+    /// Takes what is said of the port that a service listens on into its line, until it is ready.
+    fn starting_elsewhere(&self, name: &str, text: &str) -> bool {
+        let is_starting = |line: &&ProgressLine| line.is_live && line.state == State::Starting && said_elsewhere(text).is_some();
+        let Some(line) = self.lines.get(name).filter(is_starting) else { return false };
+        live_lines::set(name, self.live_text(name, "33", &format!("starting: {text}")), Some(line.since));
         true
     }
 

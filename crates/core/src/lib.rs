@@ -16,7 +16,6 @@ mod exit_failure;
 mod foreground;
 pub mod health;
 mod left_processes;
-mod not_ready_help;
 mod on_demand;
 mod plan_diff;
 mod probe_pace;

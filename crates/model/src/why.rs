@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::not_ready_help::{not_ready_help, said_elsewhere};
 use crate::restart_history::{HistoryEntry, history};
 use crate::{Health, Kind, Plan, ServiceId, ServiceStatus, Snapshot, State, StateChange};
 
@@ -179,7 +180,7 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
             format!("{name} is running and was restarted {times}{last}")
         }
         State::Running if status.health == Health::Healthy => format!("{name} is running and ready"),
-        State::Running => format!("{name} is running"),
+        State::Running => because(format!("{name} is running")),
         State::BackingOff => {
             let text = format!("{name} {} and is started again in a moment", ended(status));
             // Of a plain exit the reason says the same.
@@ -258,6 +259,13 @@ pub fn is_file_restart(event: &StateChange) -> bool {
     event.to == State::Stopping && event.from != State::Stopping && reason.ends_with(CHANGED)
 }
 
+/// What a service that runs and is not ready, or listens elsewhere, is advised by, as its failure would be.
+fn advised_by<'a>(status: &'a ServiceStatus, facts: &WhyFacts<'a>) -> Option<&'a str> {
+    let is_starting = status.kind == Kind::Service && (status.state == State::Starting || status.health == Health::Starting);
+    let answer = facts.last_answers.get(&status.name).filter(|_| is_starting).map(String::as_str);
+    answer.or_else(|| status.reason.as_deref().filter(|reason| said_elsewhere(reason).is_some()))
+}
+
 fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause], history: &[HistoryEntry<'_>]) -> Option<String> {
     // As the start has shown it.
     let last = history.last().filter(|entry| status.state == State::Failed && entry.event.to == State::Failed);
@@ -276,6 +284,9 @@ fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause], history:
         State::Failed if of_failure.is_some() => of_failure.map(str::to_owned),
         State::Failed | State::BackingOff => Some(format!("devrun logs -n 50 {}", status.name)),
         State::Stopped | State::Skipped | State::Asleep => Some(format!("devrun start {}", status.name)),
+        State::Running | State::Starting if advised_by(status, facts).is_some() => {
+            Some(not_ready_help(&status.service, &status.name, advised_by(status, facts)?))
+        }
         State::Running | State::Starting if status.health != Health::Healthy && status.health != Health::None => {
             Some(format!("devrun logs -n 50 {0}; devrun inspect {0}", status.name))
         }
