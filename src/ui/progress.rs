@@ -33,6 +33,8 @@ pub struct ProgressView {
     width: usize,
     tasks: BTreeSet<String>,
     times: StartTimes,
+    /// When the process of each began, also of what was up before, and after [`ProgressView::clear`].
+    began: BTreeMap<String, Instant>,
     /// The directory of the logs, where nobody else shows them.
     logs: Option<PathBuf>,
     /// When this view was made: what it finds under way counts from then.
@@ -45,8 +47,6 @@ struct ProgressLine {
     is_live: bool,
     /// When it entered this state.
     since: Instant,
-    /// When its process began.
-    began: Option<Instant>,
     state: State,
     health: Health,
     /// A line that is shown once its state has lasted for a moment.
@@ -78,6 +78,7 @@ impl ProgressView {
             width: 0,
             tasks: BTreeSet::new(),
             times: StartTimes::default(),
+            began: BTreeMap::new(),
             logs: None,
             made: Timestamp::now(),
             unechoed: None,
@@ -119,6 +120,11 @@ impl ProgressView {
                 .filter(|on| !on.is_empty())
                 .map(|on| format!("waiting for {}", on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
                 .or_else(|| service.reason.clone());
+            if let Some(ms) = service.uptime_ms
+                && let Some(began) = Instant::now().checked_sub(Duration::from_millis(ms))
+            {
+                self.began.insert(service.name.clone(), began);
+            }
             self.change(&service.name, (service.state, service.health), reason.as_deref(), false, None);
         }
     }
@@ -219,7 +225,6 @@ impl ProgressView {
         let line = self.lines.entry(name.to_owned()).or_insert_with(|| ProgressLine {
             is_live: false,
             since: now,
-            began: None,
             state: State::Stopped,
             health: Health::None,
             pending: None,
@@ -229,9 +234,9 @@ impl ProgressView {
             activity: None,
         });
         let same = line.state == state && line.health == health;
-        let begins = state == State::Starting || is_task && state == State::Running && line.state != State::Running;
-        if begins || line.began.is_none() && state.is_live() {
-            line.began = Some(now);
+        let begins = state == State::Starting && line.state != State::Starting || is_task && state == State::Running && line.state != State::Running;
+        if begins && !first {
+            self.began.insert(name.to_owned(), now);
         }
         if line.state != state {
             (line.since, line.beat, line.log_since, line.activity) = (now, beat, log_since, None);
@@ -239,7 +244,7 @@ impl ProgressView {
         line.state = state;
         line.health = health;
         line.waiting = reason.filter(|_| state == State::Waiting).map(str::to_owned);
-        let took = line.began.map(|began| now.duration_since(began));
+        let took = self.began.get(name).map(|began| now.duration_since(*began));
         let text = describe(state, health, took, reason);
         match self.term.progress {
             Progress::Tty => {

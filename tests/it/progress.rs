@@ -35,6 +35,18 @@ fn what_runs_for_long_is_mentioned_with_its_last_line() {
     drop(up.says("running for 1").says(": step one of two").says("completed after 1"));
 }
 
+/// Also of one that ends when its start has been summed up.
+#[test]
+fn what_ends_by_itself_is_said_with_the_time_of_its_process() {
+    let project = Project::new().procfile("[services.api]\nrun = \"sleep 2\"\n[services.web]\nrun = \"{svc:web}\"\n");
+    let mut up = project.start(&["up"]);
+    up.wait_for("completed after");
+    let why = project.run(&["why", "api"]).code(0).says("api is done: exited with code 0 after 2.");
+    drop(why);
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    drop(up.outcome().says("completed after 2."));
+}
+
 /// A line of a log is quoted as people see it, and what is cut is marked.
 #[test]
 fn a_last_line_is_quoted_without_its_colours() {

@@ -42,6 +42,7 @@ pub mod secret_name;
 pub mod secret_text;
 pub mod service;
 pub mod snapshot;
+mod stamp;
 pub mod state_change;
 pub mod task;
 pub mod value_error;
