@@ -187,10 +187,7 @@ impl ProgressView {
     }
 
     fn notice(&mut self, notice: &StateChange) {
-        // A copy that was started alone keeps its plain name; the others are numbered.
-        let numbered = format!("{}.{}", notice.service, notice.replica);
-        let is_numbered = notice.replica > 1 || self.lines.contains_key(&numbered);
-        let name = if is_numbered { numbered } else { notice.service.clone() };
+        let name = notice.copy_name();
         if self.term.progress == Progress::Json {
             if let Ok(line) = serde_json::to_string(notice) {
                 drop(data(line));

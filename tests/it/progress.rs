@@ -47,6 +47,22 @@ fn what_ends_by_itself_is_said_with_the_time_of_its_process() {
     drop(up.outcome().says("completed after 2."));
 }
 
+/// Also after the start has been summed up.
+#[test]
+fn copies_are_called_alike_when_they_start_and_when_they_stop() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\nreplicas = 2\n");
+    for args in [&["up"][..], &["run", "--", "sleep", "1000"]] {
+        let mut command = project.start(args);
+        command.wait_for("api.1  running");
+        command.wait_for("api.2  running");
+        eventually("both run", PATIENCE, || (project.alive("api").len() == 2).then_some(()));
+        command.signal(nix::sys::signal::Signal::SIGINT);
+        let shown = command.outcome().says("api.1  stopped").says("api.2  stopped");
+        let unnumbered = |line: &&str| line.split_whitespace().next() == Some("api");
+        assert_eq!(shown.stderr.lines().find(unnumbered), None, "{shown}");
+    }
+}
+
 /// A line of a log is quoted as people see it, and what is cut is marked.
 #[test]
 fn a_last_line_is_quoted_without_its_colours() {

@@ -152,8 +152,8 @@ impl Stack {
                 {
                     self.say_waits_for_change(&notice.service, |text| shown.view.print(text));
                 }
-                let copy = format!("{}.{}", notice.service, notice.replica);
-                shown.stops.retain(|report| report.id.as_str() != notice.service && report.id.as_str() != copy);
+                let copy = notice.copy_name();
+                shown.stops.retain(|report| report.id.as_str() != copy);
             }
             _ => {}
         }
