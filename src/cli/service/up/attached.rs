@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::hints::ATTACHED;
 use super::log_output::{drain, show, show_waiting};
-use super::{ATTACHED, ROUNDS, Stack, no_thread};
+use super::{ROUNDS, Stack, no_thread};
 use crate::app::load;
 use crate::app::password_advice;
 use crate::app::signals::{self, Aside};
