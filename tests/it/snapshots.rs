@@ -163,6 +163,22 @@ fn a_running_stack_is_paused_for_its_volumes_only() {
 }
 
 #[test]
+fn a_terminal_shows_what_takes_seconds() {
+    let project = stack();
+    project.run(&["up", "-d"]).code(0);
+    let shown = project.terminal(&["snapshot", "save", "one"]).outcome().code(0);
+    for step in ["snapshot one: stopping services", "snapshot one: copying", "snapshot one: starting services", "snapshot one saved"] {
+        assert!(shown.stdout.contains(step), "{step}: {shown}");
+    }
+    let shown = project.terminal(&["snapshot", "restore", "one", "--yes"]).outcome().code(0);
+    for step in ["snapshot one: stopping the stack", "starting store", "starting the stack", "snapshot one restored in"] {
+        assert!(shown.stdout.contains(step), "{step}: {shown}");
+    }
+    project.run(&["snapshot", "save", "two"]).code(0).says_not("stopping services");
+    project.run(&["down"]).code(0);
+}
+
+#[test]
 fn a_restore_starts_what_was_up_and_nothing_else() {
     let project = stack();
     fill(&project, "one", 3);
