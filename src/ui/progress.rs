@@ -23,6 +23,8 @@ use super::term::{Progress, Term, data, paint, safe, say};
 
 /// How long a preparation or a task's stop lasts before it is worth a line.
 const WORTH_A_LINE: Duration = Duration::from_millis(500);
+/// How the reason of a wait begins.
+const WAITING_FOR: &str = "waiting for ";
 /// How often what runs for long is mentioned again.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -310,13 +312,17 @@ impl ProgressView {
             return;
         }
         let (now, is_idle) = (Instant::now(), self.is_idle());
+        let unmet = if is_idle { self.unmet() } else { BTreeMap::new() };
         for (name, line) in &mut self.lines {
-            if let Some(waiting) = line.waiting.as_ref().filter(|_| is_idle && now >= line.beat) {
+            if line.waiting.is_some() && is_idle && now >= line.beat {
                 let waited = now.duration_since(line.since);
                 // Ever more seldom: it may be so for hours.
                 line.beat = now + waited.max(HEARTBEAT);
                 let took = human(waited);
-                say(format!("{name:width$}  {} for {took}; to see why: devrun why {name}", safe(waiting), width = self.width));
+                // Where all of it holds, it is about to start.
+                if let Some(waiting) = unmet.get(name) {
+                    say(format!("{name:width$}  {} for {took}; to see why: devrun why {name}", safe(waiting), width = self.width));
+                }
             }
             if line.pending.is_some() && now >= line.since + WORTH_A_LINE {
                 line.pending.take().into_iter().for_each(say);
@@ -329,6 +335,28 @@ impl ProgressView {
                 say(format!("{name:width$}  {activity} for {took}{last}", width = self.width));
             }
         }
+    }
+
+    /// What each waiting service still waits for: its reason was written down when its wait began.
+    fn unmet(&self) -> BTreeMap<String, String> {
+        let holds = |text: &str| {
+            let (name, condition) = text.split_once(" (").unwrap_or((text, ""));
+            let other = self.lines.get(name);
+            other.is_some_and(|other| match (other.state, condition) {
+                (State::Running, "healthy)") => !matches!(other.health, Health::Starting | Health::Unhealthy),
+                (State::Running, "completed)") => false,
+                (State::Running | State::Completed | State::Asleep, _) | (State::Starting, "started)") => true,
+                _ => false,
+            })
+        };
+        let unmet = |reason: &str| match reason.strip_prefix(WAITING_FOR) {
+            None => Some(reason.to_owned()),
+            Some(all) => {
+                let left: Vec<&str> = all.split(", ").filter(|text| !holds(text)).collect();
+                (!left.is_empty()).then(|| format!("{WAITING_FOR}{}", left.join(", ")))
+            }
+        };
+        self.lines.iter().filter_map(|(name, line)| Some((name.clone(), unmet(line.waiting.as_deref()?)?))).collect()
     }
 
     /// A line above the live ones.
@@ -420,6 +448,26 @@ mod tests {
         let crashed = "exited with 9; restarts in 0.3s";
         assert_eq!(describe(State::Stopping, Health::None, took, Some(crashed)), crashed);
     }
+
+    #[test]
+    fn only_what_does_not_hold_yet_is_waited_for() {
+        let mut view = ProgressView::new(Term { out_color: false, err_color: false, progress: Progress::Quiet, interactive: false });
+        let mut change = |name: &str, state, health, reason| {
+            view.change(name, (state, health), reason, false, Some(Timestamp::now()));
+            view.unmet().remove("api")
+        };
+        let waits = Some("waiting for db (healthy), cache (healthy), venv (completed)");
+        let first = change("api", State::Waiting, Health::None, waits);
+        assert_eq!(first.as_deref(), waits);
+        change("db", State::Running, Health::Healthy, None);
+        change("venv", State::Running, Health::None, None);
+        let left = change("cache", State::Running, Health::Starting, None);
+        assert_eq!(left.as_deref(), Some("waiting for cache (healthy), venv (completed)"));
+        change("cache", State::Running, Health::None, None);
+        assert_eq!(change("venv", State::Completed, Health::None, None), None);
+        assert_eq!(change("api", State::Waiting, Health::None, Some("to be built")).as_deref(), Some("to be built"));
+    }
+
     /// A stack in which nothing happens does not wake its `up`, and a terminal has its own timers.
     #[test]
     fn only_what_is_awaited_in_plain_lines_is_looked_at_again() {
