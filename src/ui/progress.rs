@@ -12,8 +12,8 @@ use devrun_keeper::terminal::UnechoedControlKeys;
 use devrun_logs::visible_text::shortened;
 use devrun_logs::{LogQuery, last_texts};
 use devrun_model::duration::human;
-use devrun_model::not_ready_help::said_elsewhere;
 use devrun_model::feed::{BUILDING, FeedItem, Status, WAITING_TO_BUILD};
+use devrun_model::not_ready_help::said_elsewhere;
 use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
 use jiff::Timestamp;
 
@@ -23,6 +23,8 @@ use super::term::{Progress, Term, data, paint, safe, say};
 
 /// How long a preparation or a task's stop lasts before it is worth a line.
 const WORTH_A_LINE: Duration = Duration::from_millis(500);
+/// What is done in the place of a download, where a server has no binary for this machine.
+const FROM_SOURCE: &str = "building from source";
 /// How the reason of a wait begins.
 const WAITING_FOR: &str = "waiting for ";
 /// How often what runs for long is mentioned again.
@@ -169,8 +171,17 @@ impl ProgressView {
     /// Takes what is said of a build into the line of its service.
     fn building(&mut self, name: &str, text: &str) -> bool {
         let known = [BUILDING, WAITING_TO_BUILD].into_iter().find(|known| *known == text);
-        let (Some(activity), Some(line)) = (known, self.lines.get_mut(name)) else { return false };
-        if line.state != State::Initialising || !matches!(self.term.progress, Progress::Tty | Progress::Plain) {
+        let Some(line) = self.lines.get_mut(name) else { return false };
+        if line.state == State::Fetching && text.starts_with("downloading ") {
+            line.activity = None;
+        }
+        let Some(activity) = known else { return false };
+        let activity = match line.state {
+            State::Initialising => activity,
+            State::Fetching => FROM_SOURCE,
+            _ => return false,
+        };
+        if !matches!(self.term.progress, Progress::Tty | Progress::Plain) {
             return false;
         }
         line.activity = Some(activity);
@@ -233,7 +244,8 @@ impl ProgressView {
             activity: None,
         });
         let same = line.state == state && line.health == health;
-        let begins = state == State::Starting && line.state != State::Starting || is_task && state == State::Running && line.state != State::Running;
+        let begins = state == State::Starting && line.state != State::Starting
+            || is_task && state == State::Running && line.state != State::Running;
         if begins && !first {
             self.began.insert(name.to_owned(), now);
         }
@@ -321,7 +333,11 @@ impl ProgressView {
                 let took = human(waited);
                 // Where all of it holds, it is about to start.
                 if let Some(waiting) = unmet.get(name) {
-                    say(format!("{name:width$}  {} for {took}; to see why: devrun why {name}", safe(waiting), width = self.width));
+                    say(format!(
+                        "{name:width$}  {} for {took}; to see why: devrun why {name}",
+                        safe(waiting),
+                        width = self.width
+                    ));
                 }
             }
             if line.pending.is_some() && now >= line.since + WORTH_A_LINE {
@@ -451,7 +467,8 @@ mod tests {
 
     #[test]
     fn only_what_does_not_hold_yet_is_waited_for() {
-        let mut view = ProgressView::new(Term { out_color: false, err_color: false, progress: Progress::Quiet, interactive: false });
+        let mut view =
+            ProgressView::new(Term { out_color: false, err_color: false, progress: Progress::Quiet, interactive: false });
         let mut change = |name: &str, state, health, reason| {
             view.change(name, (state, health), reason, false, Some(Timestamp::now()));
             view.unmet().remove("api")
@@ -466,6 +483,20 @@ mod tests {
         change("cache", State::Running, Health::None, None);
         assert_eq!(change("venv", State::Completed, Health::None, None), None);
         assert_eq!(change("api", State::Waiting, Health::None, Some("to be built")).as_deref(), Some("to be built"));
+    }
+
+    #[test]
+    fn a_fetch_that_builds_is_called_so() {
+        let mut view =
+            ProgressView::new(Term { out_color: false, err_color: false, progress: Progress::Plain, interactive: false });
+        view.change("mongo", (State::Fetching, Health::None), None, false, Some(Timestamp::now()));
+        assert!(view.building("mongo", BUILDING));
+        assert_eq!(view.lines["mongo"].activity, Some(FROM_SOURCE));
+        assert!(!view.building("mongo", "downloading mongodb"));
+        assert_eq!(view.lines["mongo"].activity, None);
+        view.change("mongo", (State::Initialising, Health::None), None, false, Some(Timestamp::now()));
+        assert!(view.building("mongo", BUILDING));
+        assert_eq!(view.lines["mongo"].activity, Some(BUILDING));
     }
 
     /// A stack in which nothing happens does not wake its `up`, and a terminal has its own timers.

@@ -258,6 +258,22 @@ fn what_is_started_again_is_not_said_to_have_failed() {
 }
 
 #[test]
+fn a_command_that_does_something_says_so() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\n");
+    project.run(&["ps"]).code(0).says("nothing is running; `devrun up -d` starts it").says_not("this is how it ended");
+    project.run(&["up", "-d"]).code(0);
+    let ls = project.run(&["ls"]).code(0);
+    let row = ls.stdout.lines().find(|line| line.contains(&project.dir().display().to_string())).unwrap_or_default();
+    assert_eq!(row.split_whitespace().nth(1), Some("-"), "{ls}");
+    let pid = project.alive("a")[0].pid;
+    project.run(&["kill", "-s", "CONT", "a"]).code(0).says(&format!("a: sent SIGCONT to pid {pid}"));
+    project.run(&["stop"]).code(0);
+    project.run(&["kill", "a"]).code(0).says("a: not running, nothing was signalled");
+    project.run(&["down"]).code(0).says("no service was running; the supervisor has ended");
+    project.run(&["ps"]).code(0).says("this is how it ended");
+}
+
+#[test]
 fn a_stop_names_every_service_that_has_stopped() {
     let project = Project::new().procfile(
         "[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\ndepends_on = [\"a\"]\n[services.c]\nrun = \"{svc:c}\"\n",

@@ -324,7 +324,8 @@ fn row(store: &SnapshotStore, name: String, manifest: Result<SnapshotManifest, F
     let engines = manifest.volumes.iter().filter_map(|volume| volume.engine.clone());
     Row {
         // What is shared with a volume is not known block by block; a plain copy shares nothing.
-        exclusive_bytes: (!manifest.cloned).then(|| disk_usage::size(&store.path(&name))),
+        // Directories and manifest take blocks too, and are no part of SIZE.
+        exclusive_bytes: (!manifest.cloned).then(|| disk_usage::size(&store.path(&name)).min(manifest.bytes())),
         bytes: manifest.bytes(),
         age_ms: age.and_then(|age| u64::try_from(age.as_millis()).ok()),
         branch: manifest.git.as_ref().and_then(|git| git.branch.clone()),
