@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use devrun_logs::visible_text::visible;
-use devrun_logs::{LogLine, LogQuery, read};
+use devrun_logs::visible_text::shortened;
+use devrun_logs::{LogQuery, last_texts};
 use devrun_model::feed::Status;
 use devrun_model::mask::Masker;
 use devrun_model::why::{Explanation, WhyFacts, explain};
@@ -131,10 +131,9 @@ impl Observer {
 
     /// None where the log cannot be read: it says so itself.
     fn last_lines(&self, name: &str, count: usize, masker: &Masker) -> Option<LastLines> {
-        let query = LogQuery { tail: Some(count), ..LogQuery::default() };
-        let lines = read::lines(&self.project.places.logs(), &ServiceId::parse(name).ok()?, &query).ok()?;
-        let text = |line: LogLine| masker.text(&visible(&line.bytes)).chars().take(LINE_LENGTH).collect::<String>();
-        let lines: Vec<String> = lines.map_while(Result::ok).map(text).collect();
+        let id = ServiceId::parse(name).ok()?;
+        let texts = last_texts(&self.project.places.logs(), &id, &LogQuery::default(), count).ok()?;
+        let lines: Vec<String> = texts.iter().map(|text| shortened(&masker.text(text), LINE_LENGTH)).collect();
         (!lines.is_empty()).then(|| LastLines { service: name.to_owned(), lines })
     }
 }

@@ -1,12 +1,14 @@
 //! The state of a stack as far as it can be known: from its supervisor, else as the last one left it, else from the procfile.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use devrun_keeper::leftover_sweep;
+use devrun_keeper::{identity_check, leftover_sweep};
 use devrun_model::why::SUPERVISOR_ENDED;
-use devrun_model::{Failure, Health, Paths, ServiceStatus, Snapshot, State};
+use devrun_model::{Failure, Health, Paths, ServiceStatus, Snapshot, State, StateChange};
 use devrun_runtime::engine::state_files;
 
+use crate::app::growing_file::GrowingFile;
 use crate::app::load::{self, Project, Wanted};
 use crate::globals::Globals;
 
@@ -47,6 +49,12 @@ pub async fn snapshot(globals: &Globals, project: &Project) -> Result<Snapshot, 
         load::project(globals)?;
     }
     let plan = load::plan(globals, project, &Wanted::look())?;
+    // A supervisor that was killed before its start was over has left no word but its events.
+    let last_states = last_states(&project.places);
+    let reason = |name: &str| {
+        let has_ended = last_states.get(name).is_none_or(|state| state.is_final());
+        (!has_ended).then(|| SUPERVISOR_ENDED.to_owned())
+    };
     let services = plan
         .services
         .values()
@@ -70,7 +78,7 @@ pub async fn snapshot(globals: &Globals, project: &Project) -> Result<Snapshot, 
             url: None,
             binary: None,
             version: None,
-            reason: None,
+            reason: reason(spec.id.as_str()),
         })
         .collect();
     Ok(Snapshot {
@@ -83,11 +91,34 @@ pub async fn snapshot(globals: &Globals, project: &Project) -> Result<Snapshot, 
     })
 }
 
-/// How many processes live that an earlier run has left, or that its keeper is stopping. A journal that cannot be believed is
-/// reported by the commands that need it.
-pub fn leftovers(places: &Paths, snapshot: &Snapshot) -> usize {
+/// The state that each service entered last.
+fn last_states(places: &Paths) -> BTreeMap<String, State> {
+    let lines = GrowingFile::new(&state_files::events_path(places)).lines();
+    let changes = lines.iter().filter_map(|line| serde_json::from_str::<StateChange>(line).ok());
+    changes.map(|change| (change.copy_name(), change.to)).collect()
+}
+
+/// Whether a stack has run here, as far as its state directory goes back.
+pub fn has_run(places: &Paths) -> bool {
+    state_files::last_snapshot(places).is_some() || state_files::events_path(places).exists()
+}
+
+/// Processes of an earlier run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Leftovers {
+    /// How many live.
+    pub count: usize,
+    /// The keeper of that run is stopping them.
+    pub is_stopping: bool,
+}
+
+/// The processes that an earlier run has left. A journal that cannot be believed is reported by the commands that need it.
+pub fn leftovers(places: &Paths, snapshot: &Snapshot) -> Leftovers {
     if snapshot.supervisor_pid.is_some() {
-        return 0;
+        return Leftovers::default();
     }
-    devrun_keeper::project_journal::of_project(places).map_or(0, |journal| leftover_sweep::leftovers(&journal, places).len())
+    let Ok(journal) = devrun_keeper::project_journal::of_project(places) else { return Leftovers::default() };
+    let count = leftover_sweep::leftovers(&journal, places).len();
+    let live = if count == 0 { Vec::new() } else { identity_check::supervisor_and_keeper(&journal, places) };
+    Leftovers { count, is_stopping: live.iter().any(|(what, _)| *what == "keeper") }
 }

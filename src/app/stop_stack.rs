@@ -70,6 +70,8 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
                 let table = summary::stops(&stops);
                 if !table.is_empty() {
                     say(table.trim_end());
+                } else if last.is_some() && interrupted.is_none() {
+                    say("no service was running; the supervisor has ended");
                 }
             }
             if let Some(outcome) = &last {

@@ -14,6 +14,7 @@ pub mod output;
 pub mod paint;
 pub mod progress;
 pub mod start_times;
+pub mod step_line;
 pub mod summary;
 pub mod table;
 pub mod term;

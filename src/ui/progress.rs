@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devrun_keeper::terminal::UnechoedControlKeys;
-use devrun_logs::{LogQuery, read::lines};
+use devrun_logs::visible_text::shortened;
+use devrun_logs::{LogQuery, last_texts};
 use devrun_model::duration::human;
 use devrun_model::feed::{BUILDING, FeedItem, Status, WAITING_TO_BUILD};
+use devrun_model::not_ready_help::said_elsewhere;
 use devrun_model::{Health, Kind, Plan, ServiceId, State, StateChange};
 use jiff::Timestamp;
 
@@ -21,6 +23,10 @@ use super::term::{Progress, Term, data, paint, safe, say};
 
 /// How long a preparation or a task's stop lasts before it is worth a line.
 const WORTH_A_LINE: Duration = Duration::from_millis(500);
+/// What is done in the place of a download, where a server has no binary for this machine.
+const FROM_SOURCE: &str = "building from source";
+/// How the reason of a wait begins.
+const WAITING_FOR: &str = "waiting for ";
 /// How often what runs for long is mentioned again.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -31,6 +37,8 @@ pub struct ProgressView {
     width: usize,
     tasks: BTreeSet<String>,
     times: StartTimes,
+    /// When the process of each began, also of what was up before, and after [`ProgressView::clear`].
+    began: BTreeMap<String, Instant>,
     /// The directory of the logs, where nobody else shows them.
     logs: Option<PathBuf>,
     /// When this view was made: what it finds under way counts from then.
@@ -43,8 +51,6 @@ struct ProgressLine {
     is_live: bool,
     /// When it entered this state.
     since: Instant,
-    /// When its process began.
-    began: Option<Instant>,
     state: State,
     health: Health,
     /// A line that is shown once its state has lasted for a moment.
@@ -76,6 +82,7 @@ impl ProgressView {
             width: 0,
             tasks: BTreeSet::new(),
             times: StartTimes::default(),
+            began: BTreeMap::new(),
             logs: None,
             made: Timestamp::now(),
             unechoed: None,
@@ -117,6 +124,11 @@ impl ProgressView {
                 .filter(|on| !on.is_empty())
                 .map(|on| format!("waiting for {}", on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
                 .or_else(|| service.reason.clone());
+            if let Some(ms) = service.uptime_ms
+                && let Some(began) = Instant::now().checked_sub(Duration::from_millis(ms))
+            {
+                self.began.insert(service.name.clone(), began);
+            }
             self.change(&service.name, (service.state, service.health), reason.as_deref(), false, None);
         }
     }
@@ -130,7 +142,7 @@ impl ProgressView {
                 Progress::Quiet => {}
                 Progress::Json => drop(data(serde_json::json!({"service": id, "said": text}))),
                 // On a terminal the live line of a service that is stopping shows what it is waited for.
-                Progress::Tty if self.stopping(id.as_str(), text) => {}
+                Progress::Tty if self.stopping(id.as_str(), text) || self.starting_elsewhere(id.as_str(), text) => {}
                 _ => self.print(&format!("{:width$}  {}", id.as_str(), safe(text), width = self.width)),
             },
             FeedItem::Stopped(report) if report.killed && self.term.progress != Progress::Json => {
@@ -148,11 +160,28 @@ impl ProgressView {
         true
     }
 
+    /// Takes what is said of the port that a service listens on into its line, until it is ready.
+    fn starting_elsewhere(&self, name: &str, text: &str) -> bool {
+        let is_starting = |line: &&ProgressLine| line.is_live && line.state == State::Starting && said_elsewhere(text).is_some();
+        let Some(line) = self.lines.get(name).filter(is_starting) else { return false };
+        live_lines::set(name, self.live_text(name, "33", &format!("starting: {text}")), Some(line.since));
+        true
+    }
+
     /// Takes what is said of a build into the line of its service.
     fn building(&mut self, name: &str, text: &str) -> bool {
         let known = [BUILDING, WAITING_TO_BUILD].into_iter().find(|known| *known == text);
-        let (Some(activity), Some(line)) = (known, self.lines.get_mut(name)) else { return false };
-        if line.state != State::Initialising || !matches!(self.term.progress, Progress::Tty | Progress::Plain) {
+        let Some(line) = self.lines.get_mut(name) else { return false };
+        if line.state == State::Fetching && text.starts_with("downloading ") {
+            line.activity = None;
+        }
+        let Some(activity) = known else { return false };
+        let activity = match line.state {
+            State::Initialising => activity,
+            State::Fetching => FROM_SOURCE,
+            _ => return false,
+        };
+        if !matches!(self.term.progress, Progress::Tty | Progress::Plain) {
             return false;
         }
         line.activity = Some(activity);
@@ -171,10 +200,7 @@ impl ProgressView {
     }
 
     fn notice(&mut self, notice: &StateChange) {
-        // A copy that was started alone keeps its plain name; the others are numbered.
-        let numbered = format!("{}.{}", notice.service, notice.replica);
-        let is_numbered = notice.replica > 1 || self.lines.contains_key(&numbered);
-        let name = if is_numbered { numbered } else { notice.service.clone() };
+        let name = notice.copy_name();
         if self.term.progress == Progress::Json {
             if let Ok(line) = serde_json::to_string(notice) {
                 drop(data(line));
@@ -209,7 +235,6 @@ impl ProgressView {
         let line = self.lines.entry(name.to_owned()).or_insert_with(|| ProgressLine {
             is_live: false,
             since: now,
-            began: None,
             state: State::Stopped,
             health: Health::None,
             pending: None,
@@ -219,9 +244,10 @@ impl ProgressView {
             activity: None,
         });
         let same = line.state == state && line.health == health;
-        let begins = state == State::Starting || is_task && state == State::Running && line.state != State::Running;
-        if begins || line.began.is_none() && state.is_live() {
-            line.began = Some(now);
+        let begins = state == State::Starting && line.state != State::Starting
+            || is_task && state == State::Running && line.state != State::Running;
+        if begins && !first {
+            self.began.insert(name.to_owned(), now);
         }
         if line.state != state {
             (line.since, line.beat, line.log_since, line.activity) = (now, beat, log_since, None);
@@ -229,7 +255,7 @@ impl ProgressView {
         line.state = state;
         line.health = health;
         line.waiting = reason.filter(|_| state == State::Waiting).map(str::to_owned);
-        let took = line.began.map(|began| now.duration_since(began));
+        let took = self.began.get(name).map(|began| now.duration_since(*began));
         let text = describe(state, health, took, reason);
         match self.term.progress {
             Progress::Tty => {
@@ -298,13 +324,21 @@ impl ProgressView {
             return;
         }
         let (now, is_idle) = (Instant::now(), self.is_idle());
+        let unmet = if is_idle { self.unmet() } else { BTreeMap::new() };
         for (name, line) in &mut self.lines {
-            if let Some(waiting) = line.waiting.as_ref().filter(|_| is_idle && now >= line.beat) {
+            if line.waiting.is_some() && is_idle && now >= line.beat {
                 let waited = now.duration_since(line.since);
                 // Ever more seldom: it may be so for hours.
                 line.beat = now + waited.max(HEARTBEAT);
                 let took = human(waited);
-                say(format!("{name:width$}  {} for {took}; to see why: devrun why {name}", safe(waiting), width = self.width));
+                // Where all of it holds, it is about to start.
+                if let Some(waiting) = unmet.get(name) {
+                    say(format!(
+                        "{name:width$}  {} for {took}; to see why: devrun why {name}",
+                        safe(waiting),
+                        width = self.width
+                    ));
+                }
             }
             if line.pending.is_some() && now >= line.since + WORTH_A_LINE {
                 line.pending.take().into_iter().for_each(say);
@@ -317,6 +351,28 @@ impl ProgressView {
                 say(format!("{name:width$}  {activity} for {took}{last}", width = self.width));
             }
         }
+    }
+
+    /// What each waiting service still waits for: its reason was written down when its wait began.
+    fn unmet(&self) -> BTreeMap<String, String> {
+        let holds = |text: &str| {
+            let (name, condition) = text.split_once(" (").unwrap_or((text, ""));
+            let other = self.lines.get(name);
+            other.is_some_and(|other| match (other.state, condition) {
+                (State::Running, "healthy)") => !matches!(other.health, Health::Starting | Health::Unhealthy),
+                (State::Running, "completed)") => false,
+                (State::Running | State::Completed | State::Asleep, _) | (State::Starting, "started)") => true,
+                _ => false,
+            })
+        };
+        let unmet = |reason: &str| match reason.strip_prefix(WAITING_FOR) {
+            None => Some(reason.to_owned()),
+            Some(all) => {
+                let left: Vec<&str> = all.split(", ").filter(|text| !holds(text)).collect();
+                (!left.is_empty()).then(|| format!("{WAITING_FOR}{}", left.join(", ")))
+            }
+        };
+        self.lines.iter().filter_map(|(name, line)| Some((name.clone(), unmet(line.waiting.as_deref()?)?))).collect()
     }
 
     /// A line above the live ones.
@@ -358,10 +414,9 @@ impl ProgressView {
 
 /// What a service wrote last since it is in its state, for the line that says that it still runs.
 fn last_line(logs: &std::path::Path, name: &str, since: i64) -> Option<String> {
-    let query = LogQuery { tail: Some(1), since: Some(since), ..LogQuery::default() };
-    let line = lines(logs, &ServiceId::parse(name).ok()?, &query).ok()?.map_while(Result::ok).last()?;
-    let text: String = safe(&String::from_utf8_lossy(&line.bytes)).trim().chars().take(120).collect();
-    (!text.is_empty()).then(|| format!(": {text}"))
+    let query = LogQuery { since: Some(since), ..LogQuery::default() };
+    let text = last_texts(logs, &ServiceId::parse(name).ok()?, &query, 1).ok()?.pop()?;
+    Some(format!(": {}", shortened(safe(&text).trim(), 120)))
 }
 
 fn describe(state: State, health: Health, took: Option<Duration>, reason: Option<&str>) -> String {
@@ -409,6 +464,41 @@ mod tests {
         let crashed = "exited with 9; restarts in 0.3s";
         assert_eq!(describe(State::Stopping, Health::None, took, Some(crashed)), crashed);
     }
+
+    #[test]
+    fn only_what_does_not_hold_yet_is_waited_for() {
+        let mut view =
+            ProgressView::new(Term { out_color: false, err_color: false, progress: Progress::Quiet, interactive: false });
+        let mut change = |name: &str, state, health, reason| {
+            view.change(name, (state, health), reason, false, Some(Timestamp::now()));
+            view.unmet().remove("api")
+        };
+        let waits = Some("waiting for db (healthy), cache (healthy), venv (completed)");
+        let first = change("api", State::Waiting, Health::None, waits);
+        assert_eq!(first.as_deref(), waits);
+        change("db", State::Running, Health::Healthy, None);
+        change("venv", State::Running, Health::None, None);
+        let left = change("cache", State::Running, Health::Starting, None);
+        assert_eq!(left.as_deref(), Some("waiting for cache (healthy), venv (completed)"));
+        change("cache", State::Running, Health::None, None);
+        assert_eq!(change("venv", State::Completed, Health::None, None), None);
+        assert_eq!(change("api", State::Waiting, Health::None, Some("to be built")).as_deref(), Some("to be built"));
+    }
+
+    #[test]
+    fn a_fetch_that_builds_is_called_so() {
+        let mut view =
+            ProgressView::new(Term { out_color: false, err_color: false, progress: Progress::Plain, interactive: false });
+        view.change("mongo", (State::Fetching, Health::None), None, false, Some(Timestamp::now()));
+        assert!(view.building("mongo", BUILDING));
+        assert_eq!(view.lines["mongo"].activity, Some(FROM_SOURCE));
+        assert!(!view.building("mongo", "downloading mongodb"));
+        assert_eq!(view.lines["mongo"].activity, None);
+        view.change("mongo", (State::Initialising, Health::None), None, false, Some(Timestamp::now()));
+        assert!(view.building("mongo", BUILDING));
+        assert_eq!(view.lines["mongo"].activity, Some(BUILDING));
+    }
+
     /// A stack in which nothing happens does not wake its `up`, and a terminal has its own timers.
     #[test]
     fn only_what_is_awaited_in_plain_lines_is_looked_at_again() {

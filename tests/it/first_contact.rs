@@ -49,6 +49,24 @@ fn the_files_of_the_demo_are_valid_and_an_existing_directory_is_kept() {
     assert_eq!(project.read("shop/notes.sql"), "-- mine\n");
 }
 
+/// What a start says to type next works where it was typed: the demo lies in a temporary directory.
+#[test]
+fn the_commands_after_a_start_name_a_directory_that_is_elsewhere() {
+    let project = Project::new();
+    let path = project.path("other/procfile.toml");
+    project.write("other/procfile.toml", "[services.web]\nrun = \"sleep 1000\"\n");
+    // As the demo is started.
+    let file = path.display().to_string();
+    let directory = project.path("other").display().to_string();
+    let up = project.run(&["-f", &file, "up", "-d"]).code(0).says(&format!("devrun -C {directory} ps "));
+    drop(up.says(&format!("devrun -C {directory} logs -f    follow the logs")));
+    project.run(&["-C", &directory, "ps"]).code(0).says("running");
+    project.run(&["-C", &directory, "down"]).code(0);
+    project.write("procfile.toml", "[services.web]\nrun = \"sleep 1000\"\n");
+    project.run(&["up", "-d"]).code(0).says("  devrun ps         what runs");
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn a_stopped_demo_leaves_neither_process_nor_directory() {
     let project = Project::new();

@@ -114,6 +114,8 @@ fn logs_since_until_grep_timestamps_and_tail_narrow() {
     assert_eq!(text(&["--until", &stamp]), "early one\nearly two\n");
     assert_eq!(text(&["--grep", "err|two"]), "early two\nlate error\n");
     assert_eq!(text(&["-n", "1"]), "late fine\n");
+    assert_eq!(text(&["-n", "1", "--grep", "early"]), "early two\n", "matching lines are counted");
+    assert_eq!(text(&["-n", "5", "--grep", "early"]), "early one\nearly two\n");
     assert_eq!(text(&["--tail", "3"]), "early two\nlate error\nlate fine\n");
     assert_eq!(text(&["--since", "1h"]).lines().count(), 4);
     assert_eq!(text(&["--since", "2100-01-01T00:00:00Z"]), "");

@@ -53,6 +53,18 @@ fn logs_json_has_exactly_the_keys_of_the_contract() {
     assert_eq!((stream("out"), stream("err")), (Some(Value::from("stdout")), Some(Value::from("stderr"))));
 }
 
+/// As docker compose counts: how its process ended is no line of its output.
+#[test]
+fn tail_counts_the_output_of_a_service() {
+    let project = Project::new()
+        .procfile("[services.a]\nrun = \"sh -c 'echo first; echo last; exit 3'\"\n[services.mute]\nrun = \"sh -c 'exit 4'\"\n");
+    project.run(&["up", "-d"]).code(1);
+    project.run(&["logs", "a"]).code(0).says("a | first\na | last\n").says("exited with 3");
+    assert_eq!(project.run(&["logs", "-n", "1", "a"]).code(0).stdout, "a | last\n");
+    project.run(&["logs", "-n", "5", "mute"]).code(0).says("exited with 4");
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn tail_counts_lines_and_follow_survives_a_restart() {
     let project = Project::new()

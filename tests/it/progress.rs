@@ -35,6 +35,46 @@ fn what_runs_for_long_is_mentioned_with_its_last_line() {
     drop(up.says("running for 1").says(": step one of two").says("completed after 1"));
 }
 
+/// Also of one that ends when its start has been summed up.
+#[test]
+fn what_ends_by_itself_is_said_with_the_time_of_its_process() {
+    let project = Project::new().procfile("[services.api]\nrun = \"sleep 2\"\n[services.web]\nrun = \"{svc:web}\"\n");
+    let mut up = project.start(&["up"]);
+    up.wait_for("completed after");
+    let why = project.run(&["why", "api"]).code(0).says("api is done: exited with code 0 after 2.");
+    drop(why);
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    drop(up.outcome().says("completed after 2."));
+}
+
+/// Also after the start has been summed up.
+#[test]
+fn copies_are_called_alike_when_they_start_and_when_they_stop() {
+    let project = Project::new().procfile("[services.api]\nrun = \"{svc:api}\"\nreplicas = 2\n");
+    for args in [&["up"][..], &["run", "--", "sleep", "1000"]] {
+        let mut command = project.start(args);
+        command.wait_for("api.1  running");
+        command.wait_for("api.2  running");
+        eventually("both run", PATIENCE, || (project.alive("api").len() == 2).then_some(()));
+        command.signal(nix::sys::signal::Signal::SIGINT);
+        let shown = command.outcome().says("api.1  stopped").says("api.2  stopped");
+        let unnumbered = |line: &&str| line.split_whitespace().next() == Some("api");
+        assert_eq!(shown.stderr.lines().find(unnumbered), None, "{shown}");
+    }
+}
+
+/// A line of a log is quoted as people see it, and what is cut is marked.
+#[test]
+fn a_last_line_is_quoted_without_its_colours() {
+    let project = Project::new().procfile(
+        "[tasks.a]\nrun = \"sh -c 'printf \\\"\\\\033[32mgreen\\\\033[0m working on it\\\\n\\\\n\\\"; sleep 12'\"\n\
+         [tasks.b]\nrun = \"sh -c 'printf \\\"\\\\033[1m%0200d\\\\033[0m\\\\n\\\" 7; sleep 12'\"\n",
+    );
+    let up = project.start(&["up", "-d"]).outcome_within(Duration::from_secs(60)).code(0);
+    let up = up.says(": green working on it\n").says(&format!(": {}…\n", "0".repeat(119)));
+    drop(up.says_not("u001b").says_not("[32m"));
+}
+
 /// What an earlier run has said is not shown.
 #[test]
 fn a_build_that_runs_for_long_is_called_so_without_older_lines() {
@@ -215,6 +255,22 @@ fn what_is_started_again_is_not_said_to_have_failed() {
     let up = project.run(&["up", "-d"]).code(1).says("crash is restarting: exit 3 within moments");
     drop(up.says_not("crash failed").says("devrun why crash"));
     project.run(&["down"]).code(0);
+}
+
+#[test]
+fn a_command_that_does_something_says_so() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n[services.b]\nrun = \"{svc:b}\"\n");
+    project.run(&["ps"]).code(0).says("nothing is running; `devrun up -d` starts it").says_not("this is how it ended");
+    project.run(&["up", "-d"]).code(0);
+    let ls = project.run(&["ls"]).code(0);
+    let row = ls.stdout.lines().find(|line| line.contains(&project.dir().display().to_string())).unwrap_or_default();
+    assert_eq!(row.split_whitespace().nth(1), Some("-"), "{ls}");
+    let pid = project.alive("a")[0].pid;
+    project.run(&["kill", "-s", "CONT", "a"]).code(0).says(&format!("a: sent SIGCONT to pid {pid}"));
+    project.run(&["stop"]).code(0);
+    project.run(&["kill", "a"]).code(0).says("a: not running, nothing was signalled");
+    project.run(&["down"]).code(0).says("no service was running; the supervisor has ended");
+    project.run(&["ps"]).code(0).says("this is how it ended");
 }
 
 #[test]

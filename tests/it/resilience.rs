@@ -210,7 +210,8 @@ fn a_killed_supervisor_leaves_no_older_story() {
     let project = Project::new().procfile("[services.a]\nrun = \"sh -c 'exit 3'\"\n");
     project.run(&["up", "-d"]).code(1);
     project.run(&["ps"]).code(0).says("exit 3");
-    for (wait_for_it, reason) in [(true, "its supervisor ended"), (false, "")] {
+    // Also where the start was not over.
+    for wait_for_it in [true, false] {
         project.rewrite("[services.a]\nrun = \"{svc:a}\"\nready = { file = \"ready\" }\n");
         if wait_for_it {
             project.write("ready", "");
@@ -222,11 +223,30 @@ fn a_killed_supervisor_leaves_no_older_story() {
         let supervisor = i32::try_from(project.ps()["supervisor_pid"].as_i64().expect("it runs")).expect("a pid");
         signal(supervisor, Signal::SIGKILL);
         eventually("nothing of it runs", PATIENCE, || project.alive("a").is_empty().then_some(()));
+        let reason = "its supervisor ended";
         let shown = project.run(&["ps"]).code(0).says("stopped").says(reason).says_not("exit 3");
         assert!(!shown.stdout.contains("failed"), "{shown}");
         project.run(&["why", "a"]).code(0).says("a is not running: the stack is down").says(reason);
         project.run(&["down"]);
     }
+}
+
+/// Its keeper stops what it has left: nothing is to be done about it.
+#[test]
+fn processes_that_the_keeper_is_stopping_are_named_as_such() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a} --ignore-term\"\nstop = { grace = \"5m\" }\n");
+    project.run(&["up", "-d"]).code(0);
+    let keeper = project.keepers()[0].pid;
+    signal(project.supervisor(), Signal::SIGKILL);
+    eventually("it is said", PATIENCE, || {
+        project.run(&["ps"]).stderr.contains("1 process of it is being stopped; `devrun down` waits for it").then_some(())
+    });
+    signal(keeper, Signal::SIGKILL);
+    eventually("it is left", PATIENCE, || {
+        project.run(&["ps"]).stderr.contains("1 process of it is still running; `devrun down` stops it").then_some(())
+    });
+    project.run(&["down", "-t", "1s"]);
+    project.nothing_left();
 }
 
 #[test]

@@ -162,6 +162,35 @@ fn a_running_stack_is_paused_for_its_volumes_only() {
     project.nothing_left();
 }
 
+/// What a snapshot takes for itself is a part of its size.
+#[test]
+fn the_list_shows_no_part_that_is_larger_than_the_whole() {
+    let project = stack();
+    fill(&project, "one", 3);
+    project.run(&["snapshot", "save", "one"]).code(0);
+    let list = project.run(&["snapshot", "list", "--json"]).code(0).json();
+    let (bytes, exclusive) = (list[0]["bytes"].as_u64(), list[0]["exclusive_bytes"].as_u64());
+    assert!(exclusive.is_none_or(|exclusive| Some(exclusive) <= bytes), "{list:#}");
+}
+
+#[test]
+fn a_terminal_shows_what_takes_seconds() {
+    let project = stack();
+    project.run(&["up", "-d"]).code(0);
+    let shown = project.terminal(&["snapshot", "save", "one"]).outcome().code(0);
+    for step in
+        ["snapshot one: stopping services", "snapshot one: copying", "snapshot one: starting services", "snapshot one saved"]
+    {
+        assert!(shown.stdout.contains(step), "{step}: {shown}");
+    }
+    let shown = project.terminal(&["snapshot", "restore", "one", "--yes"]).outcome().code(0);
+    for step in ["snapshot one: stopping the stack", "starting store", "starting the stack", "snapshot one restored in"] {
+        assert!(shown.stdout.contains(step), "{step}: {shown}");
+    }
+    project.run(&["snapshot", "save", "two"]).code(0).says_not("stopping services");
+    project.run(&["down"]).code(0);
+}
+
 #[test]
 fn a_restore_starts_what_was_up_and_nothing_else() {
     let project = stack();

@@ -1,6 +1,6 @@
 //! Ready means ready: a port is probed without being told so, and what dies within moments was never up.
 
-use crate::harness::{PATIENCE, Project, eventually};
+use crate::harness::{PATIENCE, Project, eventually, skipped};
 use crate::test_ports;
 
 #[test]
@@ -77,6 +77,47 @@ fn the_help_of_a_failed_probe_follows_its_answer() {
     let up =
         project.run(&["up", "-d"]).code(3).says("help: devrun logs db; install pg_isreadyy, or correct services.db.ready.cmd");
     drop(up.says("help: devrun logs slow; raise services.slow.ready.within if it needs longer"));
+    project.run(&["down"]).code(0);
+}
+
+/// At once, not at the end of the start.
+#[test]
+fn a_start_says_that_a_service_listens_elsewhere() {
+    if !cfg!(target_os = "linux") {
+        return skipped("only Linux tells where a process listens");
+    }
+    let port = test_ports::free_port();
+    let project = Project::new().procfile(&format!(
+        "[services.web]\nrun = \"{{svc:web}} --listen {port}\"\nport = \"auto\"\nready = {{ within = \"10m\" }}\n"
+    ));
+    let sentence = format!("it listens on 127.0.0.1:{port}, not on $PORT (");
+    let advice = format!("help: devrun logs web; set services.web.port = {port}, or let its command listen on $PORT");
+    let mut detached = project.start(&["up", "-d"]);
+    detached.wait_for(&sentence);
+    project.run(&["why", "web"]).code(0).says(&sentence).says(&advice);
+    project.run(&["down"]).code(0);
+    let shown = detached.outcome();
+    let times = shown.stderr.lines().filter(|line| line.starts_with(&format!("web  {sentence}"))).count();
+    assert_eq!(times, 1, "{shown}");
+    let mut terminal = project.terminal(&["up"]);
+    terminal.wait_for(&format!("starting: {sentence}"));
+    terminal.interrupt();
+    drop(terminal.outcome());
+}
+
+#[test]
+fn a_service_without_a_probe_that_listens_elsewhere_is_named() {
+    if !cfg!(target_os = "linux") {
+        return skipped("only Linux tells where a process listens");
+    }
+    let (own, other) = (test_ports::free_port(), test_ports::free_port());
+    let project = Project::new()
+        .procfile(&format!("[services.web]\nrun = \"{{svc:web}} --listen {other}\"\nport = {own}\nready = false\n"));
+    project.run(&["up", "-d"]).code(0);
+    let sentence = format!("it listens on 127.0.0.1:{other}, not on $PORT ({own})");
+    eventually("it is named", PATIENCE, || (project.service("web")["reason"] == sentence.as_str()).then_some(()));
+    let why = project.run(&["why", "web"]).code(0).says(&format!("web is running: {sentence}"));
+    drop(why.says(&format!("set services.web.port = {other}")));
     project.run(&["down"]).code(0);
 }
 

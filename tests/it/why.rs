@@ -164,6 +164,28 @@ fn an_answer_of_before_the_last_pass_is_not_shown() {
     project.run(&["down"]).code(0);
 }
 
+#[test]
+fn q_leaves_top_and_the_terminal_as_it_was() {
+    let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
+    project.run(&["up", "-d"]).code(0);
+    let mut shell = project.shell_on_terminal();
+    shell.send(b"$DEVRUN top\n");
+    shell.wait_for("MEMORY");
+    shell.send(b"q");
+    shell.send(b"stty -a > terminal; echo typed$((20 + 3))\n");
+    shell.wait_for("typed23");
+    shell.send(b"$DEVRUN top\n");
+    shell.wait_for_times("MEMORY", 2);
+    shell.interrupt();
+    shell.send(b"echo typed$((20 + 4))\n");
+    shell.wait_for("typed24");
+    shell.send(b"exit\n");
+    drop(shell.outcome());
+    let words: Vec<String> = project.read("terminal").split_whitespace().map(|word| word.replace(';', "")).collect();
+    assert!(words.iter().any(|word| word == "icanon") && words.iter().any(|word| word == "echo"), "{words:?}");
+    project.run(&["down"]).code(0);
+}
+
 /// Shows: top --tree.
 #[test]
 fn top_shows_each_process_below_its_service() {

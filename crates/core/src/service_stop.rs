@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
+use devrun_model::not_ready_help::not_ready_help;
 use devrun_model::{Failure, FailureKind, Kind, ServiceId, duration};
 
 use super::action::Action;
-use super::not_ready_help::not_ready_help;
 use super::rolling::RollingTurn;
 use super::service::{LiveProcess, NextState, Outstanding, Phase, Service, StopStage, TreeStop};
 use super::shutdown::ESCALATION_TO_KILL;
@@ -350,7 +350,7 @@ fn timeout_failure(spec: &devrun_model::ServiceSpec, live: &LiveProcess) -> Fail
     let within = spec.ready.as_ref().map(|ready| ready.within).unwrap_or_default();
     let answer = live.ready.as_ref().and_then(|ready| ready.answer()).unwrap_or("no probe has answered");
     Failure::new(FailureKind::NotReady, format!("not ready within {}: {answer}", duration::format(within))).help(not_ready_help(
-        spec,
+        spec.service.as_str(),
         &format!("devrun logs {}", spec.id),
         answer,
     ))

@@ -97,6 +97,30 @@ impl Drop for UnechoedControlKeys {
     }
 }
 
+/// While this lives, keys of standard input's terminal arrive as they are typed and are not echoed; Ctrl-C and the like stay signals.
+#[derive(Debug)]
+pub struct SingleKeys(Termios);
+
+impl SingleKeys {
+    /// `None`: there is no terminal, or it is not this process's to change.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let before = is_in_foreground().then(|| termios::tcgetattr(io::stdin()).ok()).flatten()?;
+        let mut single = before.clone();
+        single.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &single).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for SingleKeys {
+    fn drop(&mut self) {
+        if is_in_foreground() {
+            let _gone = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+        }
+    }
+}
+
 /// A process in the background that changes the terminal is stopped for it.
 fn is_in_foreground() -> bool {
     nix::unistd::tcgetpgrp(io::stderr()).is_ok_and(|group| group == nix::unistd::getpgrp())

@@ -12,6 +12,8 @@ pub mod followed_file;
 mod follower;
 pub mod growth;
 pub mod index;
+mod last_matches;
+mod last_texts;
 mod line_reader;
 mod log_stream;
 mod loss;
@@ -28,6 +30,8 @@ mod terminal_output;
 pub mod visible_text;
 
 pub use follower::LogFollower;
+pub use last_matches::last_matches;
+pub use last_texts::last_texts;
 pub use line_reader::LogLine;
 pub use log_stream::LogStream;
 pub use loss::LossReport;

@@ -32,6 +32,15 @@ pub fn visible(line: &[u8]) -> String {
     String::from_utf8_lossy(last).into_owned()
 }
 
+/// The first `most` characters of a text; `…` stands for what is cut.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> String {
+    match (text.char_indices().nth(most), text.char_indices().nth(most.saturating_sub(1))) {
+        (Some(_), Some((end, _))) => format!("{}…", text.get(..end).unwrap_or_default().trim_end()),
+        _ => text.to_owned(),
+    }
+}
+
 /// A line without control sequences and without carriage returns at its end.
 fn plain(line: &[u8]) -> Cow<'_, [u8]> {
     let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |at| at + 1);
@@ -72,6 +81,15 @@ mod tests {
             assert!(matches(&Regex::new(pattern).unwrap(), line), "{pattern} on {:?}", String::from_utf8_lossy(line));
         }
         assert!(!matches(&Regex::new("^title").unwrap(), b"\x1b]0;title\x07ready"));
+    }
+
+    #[test]
+    fn what_is_cut_is_marked() {
+        for (text, most, cut) in
+            [("short", 5, "short"), ("longer", 5, "long…"), ("ähöü", 3, "äh…"), ("two words", 5, "two…"), ("", 3, "")]
+        {
+            assert_eq!(shortened(text, most), cut);
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod hidden_char;
 pub mod keeper;
 pub mod mask;
 pub mod name;
+pub mod not_ready_help;
 pub mod os_text;
 pub mod paths;
 pub mod pattern_error;

@@ -12,6 +12,7 @@ use crate::app::load::{self, Project};
 use crate::app::own_command;
 use crate::app::stop_stack;
 use crate::globals::{Globals, ProgressArg};
+use crate::ui::step_line::StepLine;
 use crate::ui::term::{Progress, Term, say};
 
 /// What is replaced, for whom.
@@ -45,13 +46,17 @@ impl Replacement<'_> {
     pub fn run(&self, fill: impl FnOnce(&mut SwapStage) -> Result<(), Failure>) -> Result<i32, Failure> {
         let places = &self.project.places;
         let was_up = if load::is_running(places)? { Some(self.was_up()?) } else { None };
+        let line = StepLine::new(self.term, self.what.clone());
         if was_up.is_some() {
+            line.step("stopping the stack");
             let code = stop_stack::stop(places, self.quiet())?;
             if code != exit::DONE {
                 return Ok(code);
             }
         }
+        line.step("putting the data in place");
         let swapped = self.swap(fill);
+        line.clear();
         let kept = match swapped {
             Ok(kept) => kept,
             Err(failure) => {
@@ -135,7 +140,10 @@ impl Replacement<'_> {
 
     fn start(&self, services: &[String]) -> Result<i32, Failure> {
         let words = ["up", "-d"].into_iter().map(OsString::from).chain(services.iter().map(OsString::from)).collect::<Vec<_>>();
-        // The lines of a start are not what was asked for; failures are shown.
+        // The lines of a start are not what was asked for; failures are shown. They are written by another process.
+        if self.term.progress == Progress::Tty {
+            say(if services.is_empty() { "starting the stack".to_owned() } else { format!("starting {}", services.join(", ")) });
+        }
         let quiet = if self.term.progress == Progress::Json { ProgressArg::Json } else { ProgressArg::Quiet };
         own_command::run(&Globals { progress: quiet, ..self.globals.clone() }, &words)
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use devrun_core::not_ready_help;
 use devrun_model::keeper::RunAs;
+use devrun_model::not_ready_help::not_ready_help;
 use devrun_model::{Check, Failure, FailureKind, ReadySpec, ServiceSpec, duration, exit};
 use devrun_runtime::probe::{self, ListenWatch, ProbeReport, ProbeSubject};
 use tokio::sync::mpsc;
@@ -77,5 +77,5 @@ async fn first_pass(spec: &ServiceSpec, ready: ReadySpec, runner: devrun_keeper:
 
 fn not_ready(spec: &ServiceSpec, within: Duration, last: &str) -> Failure {
     let reason = format!("{} was not ready within {}: {last}", spec.id, duration::human(within));
-    Failure::new(FailureKind::NotReady, reason).help(not_ready_help(spec, "journalctl shows its output", last))
+    Failure::new(FailureKind::NotReady, reason).help(not_ready_help(spec.service.as_str(), "journalctl shows its output", last))
 }

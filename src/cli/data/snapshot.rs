@@ -13,6 +13,7 @@ use crate::app::load::{self, Project, Read, Wanted};
 use crate::app::readonly;
 use crate::app::stop_stack;
 use crate::globals::Globals;
+use crate::ui::step_line::StepLine;
 use crate::ui::table;
 use crate::ui::term::{Progress, Term, say};
 use devrun_data::{GitHead, SnapshotManifest, SnapshotStage, SnapshotStore, check_name, copy_tree, free_bytes, tree_bytes};
@@ -143,7 +144,10 @@ fn take(
         };
         manifest.counts = work.runtime.block_on(counts::of(plan, ready));
         let names = volumes.iter().map(|volume| volume.name.clone()).collect();
+        let line = StepLine::new(term, format!("snapshot {name}"));
+        line.step("stopping services");
         let pause = work.runtime.block_on(pause::pause(project, plan, &names, StopPurpose::SnapshotSave, &work.cancel))?;
+        line.step("copying");
         let copied = copy(read, volumes, &stage, &mut manifest, work).and_then(|secrets| {
             work.runtime.block_on(pause.check_undisturbed())?;
             Ok(secrets)
@@ -153,6 +157,7 @@ fn take(
             Err(failure) => return Err(work.runtime.block_on(pause.give_up(failure))),
         };
         // The servers are back before the snapshot is made durable: the copy does not change any more.
+        line.step("starting services");
         let (started, pause) = work.runtime.block_on(pause.resume(term))?;
         add_secrets(&stage, &mut manifest, &secrets)?;
         code = started;
@@ -319,7 +324,8 @@ fn row(store: &SnapshotStore, name: String, manifest: Result<SnapshotManifest, F
     let engines = manifest.volumes.iter().filter_map(|volume| volume.engine.clone());
     Row {
         // What is shared with a volume is not known block by block; a plain copy shares nothing.
-        exclusive_bytes: (!manifest.cloned).then(|| disk_usage::size(&store.path(&name))),
+        // Directories and manifest take blocks too, and are no part of SIZE.
+        exclusive_bytes: (!manifest.cloned).then(|| disk_usage::size(&store.path(&name)).min(manifest.bytes())),
         bytes: manifest.bytes(),
         age_ms: age.and_then(|age| u64::try_from(age.as_millis()).ok()),
         branch: manifest.git.as_ref().and_then(|git| git.branch.clone()),

@@ -81,7 +81,9 @@ pub fn volumes(globals: &Globals, args: &VolumesArgs, _term: Term) -> Result<i32
         .values()
         .map(|volume| {
             let uses = |spec: &&std::sync::Arc<devrun_model::ServiceSpec>| {
-                spec.data.as_ref() == Some(&volume.name) || spec.volumes.contains(&volume.name)
+                let once = spec.task.as_ref().and_then(|task| task.once.as_ref());
+                let names = spec.data.iter().chain(&spec.volumes).chain(once.map(|once| &once.volume));
+                names.into_iter().any(|name| *name == volume.name)
             };
             let recipes = plan.services.values().filter(|spec| spec.data.as_ref() == Some(&volume.name));
             let sentinel = recipes.filter_map(|spec| recipe_of(spec)).find_map(|recipe| {

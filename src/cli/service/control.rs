@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::ui::download;
 use crate::ui::progress::ProgressView;
-use crate::ui::term::Term;
+use crate::ui::term::{Progress, Term, say};
 use devrun_model::exit;
 use devrun_model::feed::FeedItem;
 use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Signal, State, StopPurpose};
@@ -213,7 +213,7 @@ fn with_current_plan(
 ///
 /// # Errors
 /// `Elsewhere` when nothing runs, `Config` when there is no such signal.
-pub fn kill(globals: &Globals, args: &KillArgs, _term: Term) -> Result<i32, Failure> {
+pub fn kill(globals: &Globals, args: &KillArgs, term: Term) -> Result<i32, Failure> {
     let signal = Signal::parse(&args.signal).ok_or_else(|| {
         Failure::new(FailureKind::Config, format!("unknown signal {:?}", args.signal))
             .help(format!("one of {}", Signal::names().join(" ")))
@@ -226,10 +226,19 @@ pub fn kill(globals: &Globals, args: &KillArgs, _term: Term) -> Result<i32, Fail
         if signal == Signal(libc::SIGKILL) {
             stop_stack::say_own_end(&project.places, &targets);
         }
-        session.command(ours, Command::Kill { targets, signal }).await?;
+        session.command(ours, Command::Kill { targets: targets.clone(), signal }).await?;
         while let Some(item) = session.next().await? {
             if matches!(item, devrun_model::feed::FeedItem::Accepted { token } if token == ours) {
                 break;
+            }
+        }
+        if !matches!(term.progress, Progress::Quiet | Progress::Json) {
+            for target in &targets {
+                let pid = status.snapshot.services.iter().find(|one| one.name == target.as_str()).and_then(|one| one.pid);
+                say(match pid {
+                    Some(pid) => format!("{target}: sent {signal} to pid {pid}"),
+                    None => format!("{target}: not running, nothing was signalled"),
+                });
             }
         }
         Ok(exit::DONE)

@@ -3,6 +3,7 @@
 mod args;
 mod attached;
 mod detached;
+mod hints;
 mod log_output;
 mod plan;
 
@@ -45,18 +46,8 @@ use crate::app::stop_wait;
 use crate::globals::Globals;
 use crate::ui::{exit_line, output};
 
+use hints::{DETACHED, Hint, JOINED};
 use log_output::style;
-
-/// How the hints end that say how everything is stopped.
-const STOP: &str = "stop everything";
-/// What to type next, attached to a stack of one's own.
-const ATTACHED: [&str; 3] =
-    ["Ctrl-C            stop everything", "devrun ps         what runs", "devrun logs -f    follow the logs elsewhere"];
-/// Attached to a stack that was up.
-const JOINED: [&str; 3] =
-    ["Ctrl-C            detach; the stack keeps running", "devrun ps         what runs", "devrun down       stop everything"];
-const DETACHED: [&str; 3] =
-    ["devrun logs -f    follow the logs", "devrun ps         what runs", "devrun down       stop everything"];
 
 const NOTHING_DELETED: &str = "nothing was deleted";
 
@@ -520,7 +511,7 @@ impl Stack {
         ProgressView::new(self.term).with_plan(&self.plan).with_logs(self.project.places.logs())
     }
 
-    fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, hints: &[&str]) {
+    fn summary(&self, snapshot: &Snapshot, outcome: &Outcome, times: &StartTimes, took: Duration, hints: &[Hint]) {
         if !outcome.failures.is_empty() || !outcome.blocked.is_empty() {
             say(summary::failures(outcome, Some(snapshot), self.term.err_color).trim_end());
             ci::failures(outcome);
@@ -540,28 +531,12 @@ impl Stack {
         }
         // What is being stopped is nothing to look at.
         let stays = !self.options.rollback && !self.options.abort_on_failure;
-        let after_failure = if stays { after_failure(snapshot, outcome, hints) } else { Vec::new() };
-        let hints: Vec<&str> = match after_failure.as_slice() {
-            [] if outcome.failures.is_empty() && outcome.blocked.is_empty() => hints.to_vec(),
-            after => after.iter().map(String::as_str).collect(),
-        };
+        let is_good = outcome.failures.is_empty() && outcome.blocked.is_empty();
+        let hints = if stays || is_good { hints::lines(&self.project, snapshot, outcome, hints) } else { Vec::new() };
         for hint in hints {
             say(format!("  {hint}"));
         }
     }
-}
-
-/// What to type next after a start of which a part runs. `hints`: after one that went well.
-fn after_failure(snapshot: &Snapshot, outcome: &Outcome, hints: &[&str]) -> Vec<String> {
-    let culprit = outcome.failures.first().map(|failed| failed.id.to_string());
-    let Some(culprit) = culprit.filter(|_| snapshot.services.iter().any(|service| service.state.is_live())) else {
-        return Vec::new();
-    };
-    let why = format!("devrun why {culprit}");
-    let mut rows = vec![(why.as_str(), "what went wrong"), ("devrun ps", "what runs")];
-    rows.extend(hints.iter().filter_map(|hint| hint.strip_suffix(STOP).map(|stop| (stop.trim_end(), STOP))));
-    let width = rows.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
-    rows.iter().map(|(command, what)| format!("{command:width$}    {what}")).collect()
 }
 
 /// Ctrl-C while attached to a stack that was up.

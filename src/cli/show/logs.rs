@@ -12,7 +12,7 @@ use crate::ui::logview::{LogView, Style};
 use crate::ui::output;
 use crate::ui::term::Term;
 use devrun_logs::read::merged;
-use devrun_logs::{LogFollower, LogLine, LogQuery, visible_text};
+use devrun_logs::{LogFollower, LogLine, LogQuery, last_matches, visible_text};
 use devrun_model::exit;
 use devrun_model::pattern_error::pattern_error;
 use devrun_model::{Failure, FailureKind, ServiceId};
@@ -29,7 +29,7 @@ pub struct LogsArgs {
     /// Follow new output (also -f)
     #[arg(long)]
     pub follow: bool,
-    /// Number of lines to show per service
+    /// Number of lines to show per service: of its output, and of those that match
     #[arg(short = 'n', long = "tail", value_name = "N")]
     pub tail: Option<String>,
     /// Show RFC 3339 timestamps
@@ -127,12 +127,19 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
         false => past_reasons(&project.places, &ids, &query),
     };
     let mut is_first = true;
-    for line in merged(&project.places.logs(), &ids, &query).map_err(unreadable)? {
+    let lines: Box<dyn Iterator<Item = _>> = match (&grep, tail) {
+        (Some(grep), Some(count)) => {
+            let all = LogQuery { tail: None, ..query.clone() };
+            let all = merged(&project.places.logs(), &ids, &all).map_err(unreadable)?;
+            Box::new(last_matches(all, grep, count).map_err(unreadable)?.into_iter().map(Ok))
+        }
+        _ => Box::new(merged(&project.places.logs(), &ids, &query).map_err(unreadable)?),
+    };
+    for line in lines {
         let line = line.map_err(unreadable)?;
         while restarts.front().is_some_and(|restart| restart.micros <= line.micros) {
-            let restart = restarts.pop_front();
-            // Of the last lines, what came before them is no part.
-            let restart = restart.filter(|_| !is_first || query.tail.is_none());
+            // The last lines are those of its output.
+            let restart = restarts.pop_front().filter(|_| tail.is_none());
             if restart.is_some_and(|restart| show(&restart, &mut out).is_err()) {
                 return Ok(exit::DONE);
             }
@@ -142,7 +149,12 @@ pub fn run(globals: &Globals, args: &LogsArgs, term: Term) -> Result<i32, Failur
             return Ok(exit::DONE);
         }
     }
-    let most = query.tail.filter(|_| is_first).unwrap_or(restarts.len());
+    // How often it was restarted is all that is known of a service without a word.
+    let most = match tail {
+        Some(count) if is_first => count,
+        Some(_) => 0,
+        None => restarts.len(),
+    };
     for restart in restarts.range(restarts.len().saturating_sub(most)..) {
         if show(restart, &mut out).is_err() {
             return Ok(exit::DONE);

@@ -81,7 +81,7 @@ pub fn list(globals: &Globals, args: &LsArgs, _term: Term) -> Result<i32, Failur
         .map(|stack| {
             vec![
                 stack.project.clone(),
-                stack.instance.clone(),
+                if stack.instance.is_empty() { "-".to_owned() } else { stack.instance.clone() },
                 stack.status.to_owned(),
                 stack.supervisor_pid.map(|pid| pid.to_string()).unwrap_or_default(),
                 format!("{}/{}", stack.running, stack.services),

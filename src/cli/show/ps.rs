@@ -1,6 +1,6 @@
 //! `devrun ps`.
 
-use crate::app::snapshot;
+use crate::app::snapshot::{self, Leftovers};
 use clap::Args;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::ui::table;
 use crate::ui::term::{Term, clear_screen, data, paint, safe, say};
 use devrun_model::duration::human;
 use devrun_model::exit;
-use devrun_model::{Failure, Health, Kind, ServiceStatus, Snapshot, State};
+use devrun_model::{Failure, Health, Kind, Paths, ServiceStatus, Snapshot, State};
 
 use crate::app::load::{self, Project, Wanted};
 use crate::app::unknown_service::unknown_or_inactive;
@@ -56,7 +56,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
     if !args.watch {
         let snapshot = runtime.block_on(snapshot::snapshot(globals, &project))?;
         check_names(globals, &project, &snapshot, &args.services)?;
-        return Ok(print(&snapshot, snapshot::leftovers(&project.places, &snapshot), args, term));
+        return Ok(print(&snapshot, &project.places, args, term));
     }
     runtime.block_on(async {
         loop {
@@ -64,7 +64,7 @@ pub fn run(globals: &Globals, args: &PsArgs, term: Term) -> Result<i32, Failure>
             if term.out_color {
                 let _reader_gone = clear_screen();
             }
-            let code = print(&snapshot, snapshot::leftovers(&project.places, &snapshot), args, term);
+            let code = print(&snapshot, &project.places, args, term);
             if snapshot.supervisor_pid.is_none() {
                 return Ok(code);
             }
@@ -104,7 +104,7 @@ fn is_named(service: &ServiceStatus, name: &str) -> bool {
     service.name == name || service.service == name
 }
 
-fn print(snapshot: &Snapshot, leftovers: usize, args: &PsArgs, term: Term) -> i32 {
+fn print(snapshot: &Snapshot, places: &Paths, args: &PsArgs, term: Term) -> i32 {
     let fits = |service: &&ServiceStatus| {
         let has_status = |word: &String| word == service.state.as_str() || word == service.health.as_str();
         let is_meant = args.services.is_empty() || args.services.iter().any(|name| is_named(service, name));
@@ -129,13 +129,7 @@ fn print(snapshot: &Snapshot, leftovers: usize, args: &PsArgs, term: Term) -> i3
         let head = ["NAME", "STATE", "HEALTH", "PID", "UPTIME", "RESTARTS", "PORTS", "URL"];
         let _reader_gone = data(table::render(&head, &rows).trim_end());
         if snapshot.supervisor_pid.is_none() {
-            match leftovers {
-                0 => say("nothing is running; this is how it ended"),
-                1 => say("the supervisor has ended and 1 process of it is still running; `devrun down` stops it"),
-                more => say(format!(
-                    "the supervisor has ended and {more} processes of it are still running; `devrun down` stops them"
-                )),
-            }
+            say(nothing_runs(snapshot::leftovers(places, snapshot), snapshot::has_run(places)));
         }
         if let Some(version) = snapshot.supervisor_version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
             say(format!(
@@ -156,6 +150,21 @@ fn print(snapshot: &Snapshot, leftovers: usize, args: &PsArgs, term: Term) -> i3
         exit::SERVICE
     } else {
         exit::DONE
+    }
+}
+
+/// Below the table of a stack without a supervisor.
+fn nothing_runs(leftovers: Leftovers, has_run: bool) -> String {
+    let (processes, are, them) = if leftovers.count == 1 { ("process", "is", "it") } else { ("processes", "are", "them") };
+    match leftovers {
+        Leftovers { count: 0, .. } if has_run => "nothing is running; this is how it ended".to_owned(),
+        Leftovers { count: 0, .. } => "nothing is running; `devrun up -d` starts it".to_owned(),
+        Leftovers { count, is_stopping: true } => {
+            format!("the supervisor has ended and {count} {processes} of it {are} being stopped; `devrun down` waits for {them}")
+        }
+        Leftovers { count, is_stopping: false } => {
+            format!("the supervisor has ended and {count} {processes} of it {are} still running; `devrun down` stops {them}")
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! `devrun top`: what each service and everything below it uses, and how the routes of gateways are used.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read as _};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use devrun_keeper::terminal::SingleKeys;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::ui::table;
 use crate::ui::term::{Term, clear_screen, data, safe};
@@ -18,6 +20,7 @@ use crate::app::drain_socket;
 use crate::app::load;
 use crate::app::readonly;
 use crate::app::request;
+use crate::app::session::Signals;
 use crate::cli::table_args::TableHabits;
 use crate::globals::Globals;
 
@@ -104,6 +107,7 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
         let mut first = true;
         // A pipe or a file has no use for a table that is drawn again and again.
         let once = args.once || !std::io::stdout().is_terminal();
+        let mut keys = if once { None } else { QuitKeys::take()? };
         loop {
             let Some(status) = client.status().await? else { return Ok(exit::DONE) };
             let mut snapshot = status.snapshot;
@@ -125,9 +129,50 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
             (before, routes_before) = (now, routes_now);
             let pause = if first { ONCE } else { AGAIN };
             first = false;
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                code = QuitKeys::pressed(&mut keys) => return Ok(code),
+            }
         }
     })
+}
+
+/// What ends a table that is drawn again and again: `q`, and the signals, after which the terminal is given back.
+struct QuitKeys {
+    typed: mpsc::Receiver<()>,
+    signals: Signals,
+    /// None where it is in the background.
+    _terminal: Option<SingleKeys>,
+}
+
+impl QuitKeys {
+    /// `None` where no keys come from a terminal.
+    fn take() -> Result<Option<Self>, Failure> {
+        if !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let signals = Signals::take()?;
+        let terminal = SingleKeys::start();
+        let (sender, typed) = mpsc::channel(1);
+        if terminal.is_some() {
+            // It ends with the process.
+            std::thread::spawn(move || {
+                if std::io::stdin().lock().bytes().any(|key| matches!(key, Ok(b'q' | b'Q'))) {
+                    let _ended = sender.blocking_send(());
+                }
+            });
+        }
+        Ok(Some(Self { typed, signals, _terminal: terminal }))
+    }
+
+    /// Waits for one; the exit code.
+    async fn pressed(keys: &mut Option<Self>) -> i32 {
+        let Some(keys) = keys else { return std::future::pending().await };
+        tokio::select! {
+            Some(()) = keys.typed.recv() => exit::DONE,
+            code = keys.signals.next() => code,
+        }
+    }
 }
 
 fn samples(snapshot: &Snapshot) -> BTreeMap<String, UsageSample> {

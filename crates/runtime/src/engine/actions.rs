@@ -97,9 +97,7 @@ impl Engine {
             }
             Launch::Recipe(recipe) => {
                 let (recipe, mut options, task_results) = (recipe.clone(), self.fetch.clone(), self.task_results.clone());
-                if !options.progress.is_shown() {
-                    options.progress = Arc::new(FetchNotices::new(id.clone(), task_results.clone()));
-                }
+                options.progress = Arc::new(FetchNotices::new(id.clone(), task_results.clone(), options.progress));
                 let name = id.clone();
                 let task = tokio::spawn(async move {
                     let result = devrun_store::locate(&recipe, &options).await.map(Arc::new);

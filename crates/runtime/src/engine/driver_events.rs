@@ -47,24 +47,30 @@ impl Engine {
         if matches!(answer, ProbeReport::Passed(_)) && instance.pid.is_some_and(|pid| self.drivers.probes.has_ended(pid)) {
             return;
         }
+        let mut elsewhere = None;
         self.queue.push_back(match answer {
             ProbeReport::Passed(note) => {
                 instance.last_answer = None;
-                Event::ProbePassed(id, generation, note)
+                instance.elsewhere = None;
+                Event::ProbePassed(id.clone(), generation, note)
             }
             ProbeReport::Failed(text, fatal) => {
+                elsewhere = instance.listens_elsewhere(&text);
                 instance.last_answer = Some(text.clone());
-                Event::ProbeFailed(id, generation, text, fatal)
+                Event::ProbeFailed(id.clone(), generation, text, fatal)
             }
             ProbeReport::AlivePassed => {
                 instance.last_alive_answer = None;
-                Event::LivenessPassed(id, generation)
+                Event::LivenessPassed(id.clone(), generation)
             }
             ProbeReport::AliveFailed(text) => {
                 instance.last_alive_answer = Some(text.clone());
-                Event::LivenessFailed(id, generation, text)
+                Event::LivenessFailed(id.clone(), generation, text)
             }
         });
+        if let Some(text) = elsewhere {
+            self.publish(FeedItem::Said { id, text });
+        }
     }
 
     pub(super) fn on_process(&mut self, event: ProcessEvent) {
@@ -89,6 +95,7 @@ impl Engine {
                 self.queue.push_back(Event::Spawned(id.clone(), generation, Some(identity.pid)));
                 self.process_queue();
                 self.attach_logs(&id, stdout, stderr);
+                self.watch_unprobed_port(&id, generation);
             }
             ProcessEvent::SpawnFailed { step, errno, .. } => {
                 self.processes.remove(&process);
@@ -238,6 +245,7 @@ impl Engine {
                     instance.was_built = true;
                 }
             }
+            TaskResult::ListensElsewhere(id, generation, text) => self.note_unprobed_port(&id, generation, text),
             TaskResult::Said(id, text) => self.publish(FeedItem::Said { id, text }),
             // Not during a stop.
             TaskResult::Rest if self.core.is_stopping() => {}

@@ -1,8 +1,10 @@
-//! The course of a download as lines about its service, for viewers of a supervisor that has no terminal of its own.
+//! The course of a download as lines about its service, for viewers of a supervisor that has no terminal of its own. Where downloads
+//! are shown by another means, viewers are notified of builds only.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use devrun_model::feed::BUILDING;
 use devrun_model::{ByteSize, ServiceId};
 use devrun_store::DownloadProgress;
 use tokio::sync::mpsc::UnboundedSender;
@@ -17,6 +19,8 @@ pub(super) struct FetchNotices {
     id: ServiceId,
     task_results: UnboundedSender<TaskResult>,
     current: Mutex<Option<Download>>,
+    /// What shows downloads in another way.
+    shown_by: Option<Arc<dyn DownloadProgress>>,
 }
 
 struct Download {
@@ -26,8 +30,10 @@ struct Download {
 }
 
 impl FetchNotices {
-    pub(super) fn new(id: ServiceId, task_results: UnboundedSender<TaskResult>) -> Self {
-        Self { id, task_results, current: Mutex::new(None) }
+    /// `progress`: that of the supervisor, which may show nothing.
+    pub(super) fn new(id: ServiceId, task_results: UnboundedSender<TaskResult>, progress: Arc<dyn DownloadProgress>) -> Self {
+        let shown_by = Some(progress).filter(|progress| progress.is_shown());
+        Self { id, task_results, current: Mutex::new(None), shown_by }
     }
 
     fn say(&self, text: String) {
@@ -38,14 +44,29 @@ impl FetchNotices {
 
 impl DownloadProgress for FetchNotices {
     fn begin(&self, what: &str, total: Option<u64>) {
+        // From source it may take many minutes.
+        let is_build = what.starts_with("building ");
+        if let Some(shown_by) = &self.shown_by {
+            shown_by.begin(what, total);
+            if is_build {
+                self.say(BUILDING.to_owned());
+            }
+            return;
+        }
         if let Ok(mut current) = self.current.lock() {
             *current = Some(Download { what: what.to_owned(), total, reported_at: Instant::now() });
         }
         let size = total.map(|total| format!(" ({})", ByteSize(total))).unwrap_or_default();
         self.say(format!("{what}{size}"));
+        if is_build {
+            self.say(BUILDING.to_owned());
+        }
     }
 
     fn advance(&self, so_far: u64) {
+        if let Some(shown_by) = &self.shown_by {
+            return shown_by.advance(so_far);
+        }
         let text = self.current.lock().ok().and_then(|mut current| {
             let download = current.as_mut().filter(|download| download.reported_at.elapsed() >= INTERVAL)?;
             download.reported_at = Instant::now();
@@ -57,10 +78,16 @@ impl DownloadProgress for FetchNotices {
     }
 
     fn note(&self, text: &str) {
-        self.say(text.to_owned());
+        match &self.shown_by {
+            Some(shown_by) => shown_by.note(text),
+            None => self.say(text.to_owned()),
+        }
     }
 
     fn end(&self, how: &str) {
+        if let Some(shown_by) = &self.shown_by {
+            return shown_by.end(how);
+        }
         let ended = self.current.lock().ok().and_then(|mut current| current.take());
         if let Some(download) = ended.filter(|_| how != "done") {
             self.say(format!("{}: {how}", download.what));
@@ -93,18 +120,22 @@ mod tests {
     fn a_download_is_reported_with_its_size_and_its_failure() {
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
         let id = ServiceId::single(&ServiceName::new("db").unwrap());
-        let notices = FetchNotices::new(id.clone(), sender);
+        let notices = FetchNotices::new(id.clone(), sender, Arc::new(devrun_store::NoDownloadProgress));
         notices.begin("downloading postgres", Some(2 << 20));
         // Not again within the interval.
         notices.advance(1 << 20);
         notices.end("done");
         notices.begin("downloading redis", None);
         notices.end("failed");
+        notices.begin("building mongodb (cargo)", None);
         let mut said = Vec::new();
         while let Ok(TaskResult::Said(of, text)) = receiver.try_recv() {
             assert_eq!(of, id);
             said.push(text);
         }
-        assert_eq!(said, ["downloading postgres (2M)", "downloading redis", "downloading redis: failed"]);
+        assert_eq!(
+            said,
+            ["downloading postgres (2M)", "downloading redis", "downloading redis: failed", "building mongodb (cargo)", BUILDING]
+        );
     }
 }

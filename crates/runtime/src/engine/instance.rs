@@ -62,6 +62,8 @@ pub(crate) struct Instance {
     pub last_answer: Option<String>,
     /// The same of its liveness.
     pub last_alive_answer: Option<String>,
+    /// That it listens on another port than its own, as it was last said.
+    pub elsewhere: Option<String>,
     /// When its stop was asked for.
     pub stop_asked: Option<Tick>,
     /// SIGKILL was needed.

@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use devrun_logs::visible_text::visible;
-use devrun_logs::{LogQuery, read};
+use devrun_logs::{LogQuery, last_texts};
 use devrun_model::ServiceId;
 
-/// The last lines of one start, as people see them. None of an earlier one: a service that was never spawned has said nothing.
+/// The last lines of one start that are not blank, as people see them. None of an earlier one: a service that was never spawned has said nothing.
 /// What cannot be read is not shown.
 pub(super) fn last_lines(folder: &Path, id: &ServiceId, generation: Option<u32>, count: usize) -> Vec<String> {
     let Some(generation) = generation else { return Vec::new() };
-    let query = LogQuery { tail: Some(count), generation: Some(generation), ..LogQuery::default() };
-    let lines = read::lines(folder, id, &query);
-    lines.into_iter().flatten().map_while(Result::ok).map(|line| shortened(&visible(&line.bytes))).collect()
+    let query = LogQuery { generation: Some(generation), ..LogQuery::default() };
+    let texts = last_texts(folder, id, &query, count).unwrap_or_default();
+    texts.iter().map(|text| shortened(text)).collect()
 }
 
 /// An outcome travels whole: the first 4000 characters of a line.

@@ -12,6 +12,7 @@ mod decision_trace;
 mod drain;
 mod driver_events;
 mod drivers;
+mod elsewhere;
 mod engine_state;
 mod event_loop;
 mod failure_log;

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::mask_hashes::MaskHashes;
 use devrun_core::StartOutcome;
+use devrun_logs::visible_text;
 use devrun_model::feed::{FailedService, FeedItem, Outcome};
 use devrun_model::keeper::ExitStatus;
 use devrun_model::{Failure, ServiceId, State, StateChange};
@@ -179,7 +180,7 @@ impl Engine {
         let drained = self.pump.drain(&id);
         tokio::spawn(async move {
             let last = last_lines(&folder, &id, drained.await, 1).pop();
-            let last = last.map(|line| line.trim().chars().take(300).collect::<String>());
+            let last = last.map(|line| visible_text::shortened(line.trim(), 300));
             let text = match last.filter(|line| !line.is_empty()) {
                 Some(line) => format!("crash loop: ended 5 times within a minute; its last line: {line}"),
                 None => "crash loop: ended 5 times within a minute, without a word".to_owned(),

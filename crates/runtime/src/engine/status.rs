@@ -70,7 +70,7 @@ impl Engine {
                         })
                         .map(|path| path.display().to_string()),
                     version: instance.and_then(|instance| instance.located.as_ref().map(|located| located.version.clone())),
-                    reason: self.reason_with_losses(&view.id, view.reason).map(|reason| self.masker.text(&reason)),
+                    reason: self.shown_reason(&view.id, view.state, view.reason).map(|reason| self.masker.text(&reason)),
                 })
             })
             .collect();

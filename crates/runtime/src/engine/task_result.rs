@@ -17,6 +17,7 @@ pub(super) enum TaskResult {
     StopCommandDone(ServiceId, Generation),
     ExitHeld(ServiceId, Generation),
     Built(ServiceId),
+    ListensElsewhere(ServiceId, Generation, Option<String>),
     Said(ServiceId, String),
     Publish(FeedItem),
     FileChanged(ServiceId, String),

@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use devrun_model::not_ready_help::listens_elsewhere;
+
 use super::super::ports;
 
 /// Between two questions, and before the first one.
@@ -30,11 +32,15 @@ impl ListensElsewhere {
 }
 
 fn note(found: &[SocketAddr], expected: &[SocketAddr]) -> Option<String> {
-    let port = expected.first()?.port();
+    Some(format!("; {}", elsewhere(found, expected.first()?.port())?))
+}
+
+/// `it listens on 127.0.0.1:21999, not on $PORT (21113)`; nothing where it listens on its port, or nowhere.
+pub(crate) fn elsewhere(found: &[SocketAddr], port: u16) -> Option<String> {
     let others: Vec<String> = found.iter().filter(|at| at.port() != port).map(ToString::to_string).collect();
     // One that does listen on its port was caught in between.
     let is_elsewhere = !others.is_empty() && others.len() == found.len();
-    is_elsewhere.then(|| format!("; it listens on {}, not on $PORT ({port})", others.join(", ")))
+    is_elsewhere.then(|| listens_elsewhere(&others, port))
 }
 
 #[cfg(test)]

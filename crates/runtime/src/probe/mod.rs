@@ -49,6 +49,7 @@ pub use checks::attempt;
 pub use command::CommandContext;
 pub use history::ProbeAttempt;
 pub use listen_watch::ListenWatch;
+pub(crate) use listens_elsewhere::elsewhere;
 pub use notify::NotifySocket;
 pub use report::{ProbeReport, ReportSink};
 pub use result::{ProbeError, ProbeOk, RetryHint};

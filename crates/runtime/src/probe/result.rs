@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use devrun_logs::{ansi, visible_text};
 use devrun_model::{Failure, FailureKind};
 
 /// It passed.
@@ -86,10 +87,22 @@ pub(crate) type ProbeResult = Result<ProbeOk, ProbeError>;
 
 /// Bytes of an answer in a form fit for one line.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(160)]);
+    let bytes = &bytes[..bytes.len().min(400)];
+    let mut plain = Vec::new();
+    // Colours would leave their parameters.
+    let bytes = if bytes.contains(&b'\x1b') {
+        for line in bytes.split(|byte| *byte == b'\n') {
+            ansi::strip(line, &mut plain);
+            plain.push(b'\n');
+        }
+        plain.as_slice()
+    } else {
+        bytes
+    };
+    let text = String::from_utf8_lossy(bytes);
     let clean: String = text.chars().map(|c| if c.is_control() || c == '\u{fffd}' { ' ' } else { c }).collect();
     let words: Vec<&str> = clean.split_whitespace().collect();
-    words.join(" ").chars().take(100).collect()
+    visible_text::shortened(&words.join(" "), 100)
 }
 
 /// The failure of a configuration that a check cannot work with.

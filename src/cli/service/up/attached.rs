@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::hints::ATTACHED;
 use super::log_output::{drain, show, show_waiting};
-use super::{ATTACHED, ROUNDS, Stack, no_thread};
+use super::{ROUNDS, Stack, no_thread};
 use crate::app::load;
 use crate::app::password_advice;
 use crate::app::signals::{self, Aside};
@@ -153,8 +154,8 @@ impl Stack {
                 {
                     self.say_waits_for_change(&notice.service, |text| shown.view.print(text));
                 }
-                let copy = format!("{}.{}", notice.service, notice.replica);
-                shown.stops.retain(|report| report.id.as_str() != notice.service && report.id.as_str() != copy);
+                let copy = notice.copy_name();
+                shown.stops.retain(|report| report.id.as_str() != copy);
             }
             _ => {}
         }
