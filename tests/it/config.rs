@@ -54,6 +54,7 @@ pub fn facts(shell: &[(&str, &str)]) -> Facts {
         places: Paths { root: "/project".into(), state: "/project/.devrun".into(), run: "/run/d".into() },
         shell: shell.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         env_files: BTreeMap::new(),
+        unread_env: None,
         env_file_flag: None,
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
