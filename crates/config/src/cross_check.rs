@@ -102,6 +102,15 @@ fn useless_keys(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
                 out.push(Diagnostic::error(node.key, format!("{} has no `{key}`", used.data.name)).help(help));
             }
         }
+        if let Some(node) = service.tree.get("data").filter(|node| node.is_false())
+            && used.data.needs_data()
+            && service.get("external").is_none()
+        {
+            out.push(
+                Diagnostic::error(node.span, format!("{} needs a volume for its data", used.data.name))
+                    .help(format!("data = \"{}\", or remove the key", service.name)),
+            );
+        }
         return;
     }
     if service.get("use").is_some() {
