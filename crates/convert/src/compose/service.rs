@@ -126,6 +126,9 @@ impl Importer<'_> {
             };
             let target = mount.target.trim_end_matches('/');
             if mount.tmpfs {
+                if self.data_in_memory(draft, target, "volumes", item.at, section) {
+                    continue;
+                }
                 self.report.dropped(item.at, what, format!("{target}: programs use the machine's own temporary directory"));
                 continue;
             }

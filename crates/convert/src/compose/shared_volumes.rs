@@ -1,4 +1,4 @@
-//! Volumes that a web server shares with the program that fills them.
+//! Volumes that hold a server's data in memory, and volumes that a web server shares with the program that fills them.
 //!
 //! nginx and Caddy serve from a volume what another container writes there. Natively that program writes below its project, where a
 //! directory of it is mounted around the volume; the web server's configuration is given that path. Where the path exists in
@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::path::PathBuf;
 
 use super::super::report::At;
-use super::super::toml_writer::Section;
+use super::super::toml_writer::{Section, Toml};
 use super::super::yaml::YamlNode;
 use super::draft::{Draft, NativeKind, local};
 use super::importer::Importer;
@@ -72,5 +72,20 @@ impl Importer<'_> {
             return true;
         }
         false
+    }
+
+    /// A server whose data are in memory: they end with the run. Other directories in memory are programs' own.
+    pub(super) fn data_in_memory(&mut self, draft: &Draft, target: &str, key: &str, at: At, section: &mut Section) -> bool {
+        let target = target.trim_end_matches('/');
+        let NativeKind::Recipe { known, .. } = &draft.kind else { return false };
+        if !known.data.contains(&target) {
+            return false;
+        }
+        let name = format!("{}-tmpfs", draft.name);
+        let text = format!("{target} → data = \"{name}\", a scratch volume: it is deleted when the stack stops");
+        self.report.mapped(at, draft.what(key), text);
+        self.out.volumes.set(&name, Toml::Table(vec![("class".to_owned(), Toml::text("scratch"))]));
+        section.set("data", Toml::text(name));
+        true
     }
 }

@@ -1,8 +1,8 @@
-//! Volumes that a web server serves from.
+//! Volumes that a web server serves from, and volumes in memory.
 
 use devrun_convert::KeyOutcome;
 
-use crate::imports::{import, says};
+use crate::imports::{compose, has, import, lacks, says};
 
 /// A Django with its web server; the volume of its collected files is at `target` in both.
 fn django(target: &str, program: &str) -> devrun_convert::Converted {
@@ -43,4 +43,23 @@ fn a_served_volume_that_only_containers_have_is_named() {
     says(&converted, KeyOutcome::NotMapped, "services.nginx.volumes: static: its configuration serves /vol/static");
     let dropped = converted.report.render(&[KeyOutcome::Dropped]);
     assert!(!dropped.contains("static"), "{dropped}");
+}
+
+#[test]
+fn data_in_memory_end_with_the_run() {
+    for tmpfs in ["tmpfs: /var/lib/postgresql/data", "tmpfs: ['/run', '/var/lib/postgresql/data:size=1g']"] {
+        let converted = compose(&format!("services:\n  db: {{ image: 'postgres:16', {tmpfs} }}\n"));
+        has(&converted, "services/db/data", "db-tmpfs");
+        has(&converted, "volumes/db-tmpfs/class", "scratch");
+        says(
+            &converted,
+            KeyOutcome::Mapped,
+            "services.db.tmpfs: /var/lib/postgresql/data → data = \"db-tmpfs\", a scratch volume",
+        );
+        let dropped = converted.report.render(&[KeyOutcome::Dropped]);
+        assert_eq!(dropped.contains("services.db.tmpfs"), tmpfs.contains("/run"), "{dropped}");
+    }
+    let yaml = "services:\n  db: { image: 'postgres:16', volumes: [{ type: tmpfs, target: /var/lib/postgresql/data }] }\n";
+    has(&compose(yaml), "volumes/db-tmpfs/class", "scratch");
+    lacks(&compose("services:\n  db: { image: 'postgres:16', tmpfs: /tmp }\n"), "volumes");
 }
