@@ -126,6 +126,11 @@ fn useless_keys(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
     }
 }
 
+/// Whether a service says what it is.
+fn is_something(service: &DeclaredService) -> bool {
+    ["run", "use", "external"].iter().any(|key| service.get(key).is_some())
+}
+
 fn needs(service: &DeclaredService, services: &DeclaredServices, out: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
     for edge in &service.edges {
@@ -145,7 +150,8 @@ fn needs(service: &DeclaredService, services: &DeclaredServices, out: &mut Vec<D
             continue;
         };
         match edge.condition {
-            Some(Condition::Healthy) if !target.task && !target.probed() && !target.pending => out.push(
+            // What says nothing of how it runs has an error of its own.
+            Some(Condition::Healthy) if !target.task && !target.probed() && !target.pending && is_something(target) => out.push(
                 Diagnostic::error(edge.span, format!("`{}` has no probe, so it can never be healthy", edge.on))
                     .note(target.key, "no `ready` here")
                     .help(format!("write \"{}:started\", or give it ready = {{ tcp = true }}", edge.on)),
