@@ -403,7 +403,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     }
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     if wanted.purpose == Purpose::Start {
-        preconditions::of_started(&plan, &wanted.named)?;
+        preconditions::of_started(&document, &plan, &wanted.named)?;
     }
     if starts {
         let of_host = host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?;

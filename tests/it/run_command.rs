@@ -50,7 +50,10 @@ fn a_working_directory_that_nothing_makes_starts_nothing() {
     for command in [&["up", "-d"][..], &["run", "--", "true"]] {
         project.rewrite(&format!("{other}[services.a]\nrun = \"true\"\ndir = \"no/such\"\n"));
         let up = project.run(command).code(2).says("help: mkdir -p");
-        assert!(up.last_line().contains("a: missing directory") && up.last_line().ends_with("/no/such"), "{up}");
+        assert!(
+            up.last_line().contains("procfile.toml:5:7: a: missing directory") && up.last_line().ends_with("/no/such"),
+            "{up}"
+        );
         assert!(!project.path("started").exists(), "{up}");
     }
     // A task makes it, or it belongs to something else than what is asked for.
