@@ -431,7 +431,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let (plan, report) = document.lower(&facts).map_err(failed)?;
     trace_masks::set(&plan);
     if wanted.purpose == Purpose::Start {
-        preconditions::of_started(&plan, &wanted.named)?;
+        preconditions::of_started(&document, &plan, &wanted.named)?;
     }
     if starts {
         let of_host = host_requirements::of_plan(&document, &plan, &wanted.named, &project.env)?;
@@ -475,6 +475,7 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_co
         places: project.places.clone(),
         shell: project.env.clone(),
         env_files: BTreeMap::new(),
+        unread_env: None,
         env_file_flag: env_file_flag.clone(),
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),
@@ -490,6 +491,11 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_co
         let made = paths.as_ref().is_some_and(|paths| paths.output == path);
         let text = if made { Some(String::new()) } else { trusted_file::read_trusted(&path)? };
         facts.env_files.insert(path, text);
+    }
+    let usual = project.root.join(".env");
+    if !facts.env_files.contains_key(&usual) {
+        // It is not used: what is wrong with it is no reason to stop.
+        facts.unread_env = trusted_file::read_trusted(&usual).ok().flatten();
     }
     for path in recipe_files {
         if let Some(text) = trusted_file::read_trusted(&path)? {

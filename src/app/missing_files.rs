@@ -130,11 +130,10 @@ impl MissingFiles {
         if faults.is_empty() { Ok(()) } else { Err(procfile_errors::show(&document.report(&faults), self.color)) }
     }
 
-    /// Without working directories, of which `check` warns in its own words.
+    /// Whether the working directory of a service is among them.
     #[must_use]
-    pub fn without_directories(mut self) -> Self {
-        self.files.retain(|file| file.fault.steps != [KeyStep::Key(DIRECTORY_KEY)]);
-        self
+    pub fn names_directory(&self, id: &ServiceId) -> bool {
+        self.files.iter().any(|file| file.id == *id && file.fault.steps == [KeyStep::Key(DIRECTORY_KEY)])
     }
 
     /// What is missing of these services, as warnings to print.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use devrun_config::KeyStep;
+use devrun_model::feed::Outcome;
 use devrun_model::{
     Check, CommandLine, Failure, FailureKind, Launch, Plan, PlannedChanges, RestartTargets, ServiceId, ServiceSpec,
 };
@@ -43,6 +44,19 @@ impl LaunchPlaces {
             }
         }
         places
+    }
+
+    /// Adds to what failed for want of its program where the procfile names that program. A command before the start has another key.
+    pub fn add(&self, outcome: &mut Outcome) {
+        for failed in &mut outcome.failures {
+            let service = failed.id.as_str().split('.').next().unwrap_or_default();
+            if failed.failure.kind == FailureKind::Binary
+                && !failed.failure.reason.contains("pre_start")
+                && let Some(place) = self.launches.get(service).filter(|place| !failed.failure.reason.contains(place.as_str()))
+            {
+                failed.failure.reason.push_str(&format!(" ({place})"));
+            }
+        }
     }
 
     /// A failure with its place and service.

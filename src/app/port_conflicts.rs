@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use devrun_config::KeyStep;
 use devrun_keeper::system_limits;
 use devrun_model::{Failure, FailureKind, Launch, Paths, Plan, ServiceId, ServiceSpec, Snapshot};
 use devrun_runtime::control::ControlClient;
@@ -51,9 +52,15 @@ pub fn permitted(document: &devrun_config::Document, plan: &Plan, named: &[Strin
             Some(variable) => format!("{variable}={other} devrun up"),
             None => format!("set services.{}.{key} = {other}", spec.service),
         };
+        let step = KeyStep::Key(if name == "main" { "port" } else { "ports" });
+        let place = document.value_place(spec.service.as_str(), &[step]).map_or(String::new(), |place| format!("{place}: "));
         let failure = Failure::new(
             FailureKind::PortTaken,
-            format!("{}: cannot bind port {port}: only root may listen on ports below {}", spec.id, ports::first_unprivileged()),
+            format!(
+                "{place}{}: cannot bind port {port}: only root may listen on ports below {}",
+                spec.id,
+                ports::first_unprivileged()
+            ),
         );
         return Err(failure.help(format!("{set}; or sudo sysctl net.ipv4.ip_unprivileged_port_start={port}")));
     }

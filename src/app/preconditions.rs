@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::ui::term::say;
-use devrun_config::Facts;
+use devrun_config::{Document, Facts, KeyStep};
 use devrun_model::{Failure, FailureKind, Launch, Plan, ServiceSpec};
 use devrun_runtime::{directory_answers, secrets, user};
 use devrun_store::trusted_file;
@@ -17,7 +17,7 @@ use devrun_store::trusted_file;
 ///
 /// # Errors
 /// `Config` when it cannot be made.
-pub fn from_sample(document: &devrun_config::Document) -> Result<(), Failure> {
+pub fn from_sample(document: &Document) -> Result<(), Failure> {
     let Some(devrun_config::EnvSample { from, to }) = document.env_sample() else { return Ok(()) };
     if to.exists() {
         return Ok(());
@@ -46,7 +46,7 @@ pub fn from_sample(document: &devrun_config::Document) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `Config`, naming the user or the directory.
-pub fn of_started(plan: &Plan, named: &[String]) -> Result<(), Failure> {
+pub fn of_started(document: &Document, plan: &Plan, named: &[String]) -> Result<(), Failure> {
     let is_started = |spec: &&ServiceSpec| named.is_empty() || named.iter().any(|name| *name == spec.service.as_str());
     // Before anybody touches one that would not answer. What starts by dependency is asked at its own start.
     let started = || plan.services.values().map(AsRef::as_ref).filter(is_started);
@@ -57,25 +57,27 @@ pub fn of_started(plan: &Plan, named: &[String]) -> Result<(), Failure> {
     }
     for spec in plan.services.values().map(AsRef::as_ref).filter(is_started) {
         let _known = user::of(spec)?;
-        has_directory(spec, plan)?;
+        has_directory(document, spec, plan)?;
     }
     Ok(())
 }
 
 /// Whether the working directory of what starts at once is there: what waits for nothing starts before anything could make it.
-fn has_directory(spec: &ServiceSpec, plan: &Plan) -> Result<(), Failure> {
+fn has_directory(document: &Document, spec: &ServiceSpec, plan: &Plan) -> Result<(), Failure> {
     let waits = !spec.depends_on.is_empty() || spec.tier.is_some();
     let is_made = plan.volumes.values().any(|volume| spec.dir.starts_with(&volume.path));
     if spec.dir.is_dir() || waits || is_made || spec.optional || !matches!(spec.launch, Launch::Run(_)) {
         return Ok(());
     }
     let (dir, service) = (spec.dir.display(), &spec.service);
+    let place =
+        document.value_place(service.as_str(), &[KeyStep::Key("dir")]).map_or(String::new(), |place| format!("{place}: "));
     let table = if spec.task.is_some() { "tasks" } else { "services" };
     if spec.dir.exists() {
-        return Err(Failure::new(FailureKind::Config, format!("{service}: {dir} is not a directory"))
+        return Err(Failure::new(FailureKind::Config, format!("{place}{service}: {dir} is not a directory"))
             .help(format!("correct {table}.{service}.dir")));
     }
-    Err(Failure::new(FailureKind::Config, format!("{service}: missing directory {dir}"))
+    Err(Failure::new(FailureKind::Config, format!("{place}{service}: missing directory {dir}"))
         .help(format!("mkdir -p '{dir}', or correct {table}.{service}.dir")))
 }
 
@@ -85,7 +87,7 @@ fn has_directory(spec: &ServiceSpec, plan: &Plan) -> Result<(), Failure> {
 /// # Errors
 /// `Config`, naming the file and the ways out.
 pub fn old_data_wants_old_secrets(
-    document: &devrun_config::Document,
+    document: &Document,
     facts: &Facts,
     wants: &devrun_config::RequiredValues,
 ) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ pub struct TestBook(BTreeMap<String, RecipeData>);
 impl TestBook {
     pub fn new() -> Self {
         let texts = [
-            "name = \"postgres\"\nsummary = \"x\"\nport = 5432\nkeeps_data = true\nown_keys = [\"init\", \"migrations\", \"extensions\", \"locale\", \"encoding\"]\nuser = \"postgres\"\ndatabase = \"postgres\"\nwants_password = true\nscheme = \"postgres\"\n[service]\nready = { sql = \"SELECT 1\" }\nstop = { signal = \"INT\", then = \"QUIT\", grace = \"60s\" }\n",
+            "name = \"postgres\"\nsummary = \"x\"\nport = 5432\nkeeps_data = true\nwants_data = true\nown_keys = [\"init\", \"migrations\", \"extensions\", \"locale\", \"encoding\"]\nuser = \"postgres\"\ndatabase = \"postgres\"\nwants_password = true\nscheme = \"postgres\"\n[service]\nready = { sql = \"SELECT 1\" }\nstop = { signal = \"INT\", then = \"QUIT\", grace = \"60s\" }\n",
             "name = \"redis\"\nsummary = \"x\"\nport = 6379\nkeeps_data = true\nscheme = \"redis\"\n[service]\nready = { redis = \"PING\" }\nstop = { grace = \"60s\" }\n",
             "name = \"minio\"\nsummary = \"x\"\nport = 9000\nkeeps_data = true\nuser = \"minioadmin\"\nwants_password = true\n[ports]\nconsole = 9001\n[service]\nready = { http = \"/minio/health/ready\" }\n",
             "name = \"neo4j\"\nsummary = \"x\"\nport = 7687\nkeeps_data = true\nuser = \"neo4j\"\nwants_password = true\nscheme = \"bolt\"\n[ports]\nhttp = 7474\n[service]\nready = { bolt = true, within = \"300s\" }\n",
@@ -54,6 +54,7 @@ pub fn facts(shell: &[(&str, &str)]) -> Facts {
         places: Paths { root: "/project".into(), state: "/project/.devrun".into(), run: "/run/d".into() },
         shell: shell.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         env_files: BTreeMap::new(),
+        unread_env: None,
         env_file_flag: None,
         secrets: BTreeMap::new(),
         ports: BTreeMap::new(),

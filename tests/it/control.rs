@@ -198,6 +198,7 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
         places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
         shell: (0..20).map(|n| (format!("SHELL_{n}"), "of some length".to_owned())).collect(),
         env_files: BTreeMap::new(),
+        unread_env: None,
         env_file_flag: None,
         secrets: BTreeMap::new(),
         ports: document
@@ -205,6 +206,7 @@ fn the_plan_of_a_thousand_services_fits_a_line_four_times() {
                 places: Paths { root: "/p".into(), state: "/p/.devrun".into(), run: "/r".into() },
                 shell: BTreeMap::new(),
                 env_files: BTreeMap::new(),
+                unread_env: None,
                 env_file_flag: None,
                 secrets: BTreeMap::new(),
                 ports: BTreeMap::new(),

@@ -95,3 +95,26 @@ fn a_procfile_with_errors_leaves_completions_and_says_that_the_stack_runs_on() {
     }
     project.run(&["down"]).code(0);
 }
+
+#[test]
+fn a_variable_that_stands_in_an_env_file_that_is_not_read_is_found_there() {
+    let service = "[services.a]\nrun = \"{svc:a}\"\nenv = { TOKEN = \"${API_TOKEN}\" }\n";
+    let project = Project::new().procfile(service);
+    project.run(&["check"]).code(2).says("help: set it in the shell: export API_TOKEN=");
+    project.write(".env", "API_TOKENS=x\n");
+    project.run(&["check"]).code(2).says("help: set it in the shell");
+    project.write(".env", "OTHER=x\nAPI_TOKEN=abc\n");
+    for command in [&["check"][..], &["up", "-d"]] {
+        project
+            .run(command)
+            .code(2)
+            .says("`API_TOKEN` is not set")
+            .says("help: .env has it: [project] env_file = \".env\", or give");
+    }
+    project.write("other.env", "API_TOKENS=x\n");
+    project.rewrite(&format!("[project]\nenv_file = \"other.env\"\n{service}"));
+    project.run(&["check"]).code(2).says("help: .env has it: add \".env\" to env_file of [project]");
+    // As the help says.
+    project.rewrite(&format!("[project]\nenv_file = [\"other.env\", \".env\"]\n{service}"));
+    project.run(&["check"]).code(0);
+}

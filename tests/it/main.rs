@@ -51,6 +51,7 @@ mod harness_test;
 mod https;
 mod import_circles;
 mod init;
+mod install_mark;
 mod invalid;
 mod job_control;
 mod key_commands;

@@ -11,7 +11,8 @@ fn a_command_that_a_shell_does_not_find_is_a_missing_binary() {
             project.run(&["up", "-d"]).code(7).says("`uvicron` was not found").says("help: install uvicron, or correct its name");
         let last = up.last_line();
         assert!(
-            last.starts_with("devrun: exit 7 (binary missing or of the wrong version): web: `uvicron` was not found"),
+            last.starts_with("devrun: exit 7 (binary missing or of the wrong version): web: `uvicron` was not found")
+                && last.contains("procfile.toml:"),
             "{last}"
         );
         project.run(&["down"]).code(0);

@@ -92,7 +92,7 @@ fn a_working_directory_that_is_missing_stops_nothing_that_runs() {
     project.run(&["up", "-d"]).code(0);
     let pid = project.service("api")["pid"].clone();
     project.rewrite(&text.replace("\"app\"", "\"appp\""));
-    project.run(&["check"]).code(0).says("warning: api: missing directory");
+    project.run(&["check"]).code(2).says("procfile.toml:6:7: error: service `api`: cannot find working directory appp");
     project.run(&["up", "--plan"]).code(0).says("warning: service `api`: cannot find working directory appp");
     for command in [&["up", "-d"][..], &["restart", "api"], &["restart"]] {
         let refused =

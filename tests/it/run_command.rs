@@ -28,10 +28,19 @@ fn a_command_that_does_not_exist_starts_nothing() {
 
 #[test]
 fn check_names_a_working_directory_that_is_not_there() {
-    let project = Project::new().procfile("[services.a]\nrun = \"true\"\ndir = \"no/such\"\n[services.b]\nrun = \"true\"\n");
-    let check =
-        project.run(&["check"]).code(0).says("warning: a: missing directory").says("mkdir -p").says_not("b: missing directory");
-    assert!(check.to_string().contains("/no/such"), "{check}");
+    let other = "[services.b]\nrun = \"true\"\n";
+    let text = |more: &str| format!("[services.a]\nrun = \"true\"\ndir = \"no/such\"\n{more}");
+    let project = Project::new().procfile(&text(other));
+    let message = "error: service `a`: cannot find working directory no/such";
+    drop(project.run(&["check"]).code(2).says(&format!("procfile.toml:3:7: {message}")).says_not("`b`"));
+    // On a fresh checkout a task, a build or a volume may make it.
+    let task = "depends_on = [\"make\"]\n[tasks.make]\nrun = \"mkdir -p no/such\"\n";
+    for more in [task, "build = \"true\"\n", "[volumes.made]\npath = \"no\"\n", "optional = true\n"] {
+        project.rewrite(&text(&format!("{more}{other}")));
+        project.run(&["check"]).code(0).says_not("error:");
+    }
+    project.rewrite(&text(&format!("depends_on = [\"b\"]\n{other}")));
+    project.run(&["check"]).code(2).says(message);
 }
 
 #[test]
@@ -41,7 +50,10 @@ fn a_working_directory_that_nothing_makes_starts_nothing() {
     for command in [&["up", "-d"][..], &["run", "--", "true"]] {
         project.rewrite(&format!("{other}[services.a]\nrun = \"true\"\ndir = \"no/such\"\n"));
         let up = project.run(command).code(2).says("help: mkdir -p");
-        assert!(up.last_line().contains("a: missing directory") && up.last_line().ends_with("/no/such"), "{up}");
+        assert!(
+            up.last_line().contains("procfile.toml:5:7: a: missing directory") && up.last_line().ends_with("/no/such"),
+            "{up}"
+        );
         assert!(!project.path("started").exists(), "{up}");
     }
     // A task makes it, or it belongs to something else than what is asked for.

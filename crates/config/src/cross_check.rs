@@ -102,6 +102,15 @@ fn useless_keys(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
                 out.push(Diagnostic::error(node.key, format!("{} has no `{key}`", used.data.name)).help(help));
             }
         }
+        if let Some(node) = service.tree.get("data").filter(|node| node.is_false())
+            && used.data.needs_data()
+            && service.get("external").is_none()
+        {
+            out.push(
+                Diagnostic::error(node.span, format!("{} needs a volume for its data", used.data.name))
+                    .help(format!("data = \"{}\", or remove the key", service.name)),
+            );
+        }
         return;
     }
     if service.get("use").is_some() {
@@ -115,6 +124,11 @@ fn useless_keys(service: &DeclaredService, out: &mut Vec<Diagnostic>) {
             );
         }
     }
+}
+
+/// Whether a service says what it is.
+fn is_something(service: &DeclaredService) -> bool {
+    ["run", "use", "external"].iter().any(|key| service.get(key).is_some())
 }
 
 fn needs(service: &DeclaredService, services: &DeclaredServices, out: &mut Vec<Diagnostic>) {
@@ -136,7 +150,8 @@ fn needs(service: &DeclaredService, services: &DeclaredServices, out: &mut Vec<D
             continue;
         };
         match edge.condition {
-            Some(Condition::Healthy) if !target.task && !target.probed() && !target.pending => out.push(
+            // What says nothing of how it runs has an error of its own.
+            Some(Condition::Healthy) if !target.task && !target.probed() && !target.pending && is_something(target) => out.push(
                 Diagnostic::error(edge.span, format!("`{}` has no probe, so it can never be healthy", edge.on))
                     .note(target.key, "no `ready` here")
                     .help(format!("write \"{}:started\", or give it ready = {{ tcp = true }}", edge.on)),

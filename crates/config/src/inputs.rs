@@ -54,6 +54,8 @@ pub struct Facts {
     pub shell: BTreeMap<String, String>,
     /// `--env-file`, then `[project].env_file` and the services' `env_file`, by absolute path; `None`: not there.
     pub env_files: BTreeMap<PathBuf, Option<String>>,
+    /// The text of the `.env` next to the procfile where the procfile does not name it: no value comes from it, a help may name it.
+    pub unread_env: Option<String>,
     /// `--env-file` as given, absolute.
     pub env_file_flag: Option<PathBuf>,
     /// Values by name; a wanted one that is absent is shown as a placeholder by read-only commands.
@@ -94,6 +96,7 @@ impl Facts {
             places,
             shell: BTreeMap::new(),
             env_files: BTreeMap::new(),
+            unread_env: None,
             env_file_flag: None,
             secrets: BTreeMap::new(),
             ports: BTreeMap::new(),

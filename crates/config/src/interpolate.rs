@@ -287,7 +287,20 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Where to write the `.env` down that has this variable and is not read.
+    fn unread_env(&self, name: &str) -> Option<String> {
+        let text = self.facts.unread_env.as_ref()?;
+        let is_there = dotenv::entries(text).0.into_iter().any(|entry| entry.name == name);
+        let project = get(&self.document.tree, "project").and_then(TomlNode::table);
+        let has_others = project.is_some_and(|project| get(project, "env_file").is_some());
+        let help = if has_others { "add \".env\" to env_file of [project]" } else { "[project] env_file = \".env\"" };
+        is_there.then(|| format!(".env has it: {help}"))
+    }
+
     fn set_help(&self, name: &str) -> String {
+        if let Some(help) = self.unread_env(name) {
+            return help;
+        }
         let file = self.order.last().and_then(|path| path.strip_prefix(&self.document.root).ok());
         match file {
             Some(file) => format!("set {name}=… in {} or in the shell", file.display()),
@@ -311,7 +324,9 @@ impl<'a> Resolver<'a> {
             };
             return self.report(Diagnostic::error(at, what).help(help));
         }
-        let near = {
+        let near = if self.unread_env(&name).is_some() {
+            None
+        } else {
             let project = self.order.iter().filter_map(|path| self.files.get(path)).flat_map(|file| file.keys());
             let names: Vec<&str> = project.map(String::as_str).collect();
             suggest::nearest(&name, names).map(str::to_owned)

@@ -115,10 +115,12 @@ fn check_service(resolver: &Resolver<'_>, service: &DeclaredService) {
     }
     let span = service.get("replicas").map_or(service.key, |node| node.span);
     if of > 1 && service.data().is_some() {
+        let needs_it = service.recipe.as_ref().is_some_and(|used| used.data.needs_data());
+        let help = if needs_it { "replicas = 1" } else { "replicas = 1, or data = false where the copies need none" };
         resolver.report(
             Diagnostic::error(span, format!("`{}` keeps data, so it cannot have {of} copies", service.name))
                 .note(service.get("data").map_or(service.key, |node| node.span), "its data")
-                .help("replicas = 1, or data = false where the copies need none"),
+                .help(help),
         );
     }
     for table in

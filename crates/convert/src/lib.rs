@@ -15,6 +15,7 @@ mod export;
 mod foreign_format;
 mod import;
 mod init;
+mod install_mark;
 mod open_quote;
 #[cfg(feature = "compose")]
 mod process_compose;

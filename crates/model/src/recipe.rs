@@ -38,6 +38,9 @@ pub struct RecipeData {
     /// It has a data volume of the service's name unless told otherwise.
     #[serde(default)]
     pub keeps_data: bool,
+    /// It refuses to start without one, though none of its texts names `${dir.data}`.
+    #[serde(default)]
+    pub wants_data: bool,
     /// It ends when started as root.
     #[serde(default)]
     pub refuses_root: bool,
@@ -88,6 +91,15 @@ pub struct RecipeData {
     /// How to install it by hand: one line per system.
     #[serde(default)]
     pub install: BTreeMap<String, String>,
+}
+
+impl RecipeData {
+    /// Whether `data = false` leaves it nothing to start with.
+    #[must_use]
+    pub fn needs_data(&self) -> bool {
+        let names_it = |text: &String| text.contains("${dir.data}") || text.contains("${dir.data|");
+        self.wants_data || self.argv.iter().chain(self.environment.values()).chain(self.render.values()).any(names_it)
+    }
 }
 
 fn http() -> String {

@@ -454,6 +454,7 @@ impl Stack {
             }
         };
         password_advice::add(&mut outcome, &self.advice);
+        self.launch_places.add(&mut outcome);
         // A supervisor with nothing left to supervise may end, and reset the connection, while we ask.
         let snapshot = match session.status().await {
             Ok(Some(status)) => Some(status.snapshot),

@@ -33,12 +33,12 @@ pub fn run(globals: &Globals, args: &CheckArgs, term: Term) -> Result<i32, Failu
     let project = load::project(globals)?;
     let read = load::read(globals, &project, &Wanted { warn: !args.quiet, ..Wanted::look() })?;
     let plan = &read.plan;
-    let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color).without_directories();
+    let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color);
     missing_files.refuse_unless_built()?;
     if !args.quiet {
         missing_files.warning(|_| true).into_iter().for_each(say);
         drift(&read)?;
-        missing_directories(&read);
+        missing_directories(&read, &missing_files);
         missing_extensions(&read, &project)?;
         missing_programs(&read, &project)?;
         if let Some(exposure) = GitExposure::find(&project, &read).filter(|exposure| !exposure.not_ignored.is_empty()) {
@@ -56,8 +56,8 @@ pub fn run(globals: &Globals, args: &CheckArgs, term: Term) -> Result<i32, Failu
     Ok(exit::DONE)
 }
 
-/// Working directories that are not there. A task may make one, so it is not an error.
-fn missing_directories(read: &load::Read) {
+/// Working directories that do not answer, and those that are missing until a task or a build makes them. What nothing makes was an error.
+fn missing_directories(read: &load::Read, missing_files: &MissingFiles) {
     let masker = Masker::new(&read.plan, false);
     let with_directory = || read.plan.services.values().filter(|spec| spec.replica == 1 && matches!(spec.launch, Launch::Run(_)));
     let directories: BTreeSet<&Path> = with_directory().map(|spec| spec.dir.as_path()).collect();
@@ -67,6 +67,8 @@ fn missing_directories(read: &load::Read) {
             let failure = directory_answers::silent_failure(spec);
             let help = failure.help.as_ref().map_or(String::new(), |help| format!("\nhelp: {help}"));
             say(masker.text(&format!("warning: {}{help}", failure.reason)));
+        } else if missing_files.names_directory(&spec.id) {
+            // It stands among the files, with its place.
         } else if spec.dir.exists() && !spec.dir.is_dir() {
             let (service, dir) = (&spec.service, spec.dir.display());
             say(masker.text(&format!("warning: {service}: {dir} is not a directory\nhelp: correct `dir` of {service}")));

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::install_mark::resumable;
+
 use super::super::report::{At, PROPOSED, shorten};
 use super::super::toml_writer::{Section, Toml};
 use super::dockerfile::Dockerfile;
@@ -313,7 +315,8 @@ fn pip(stage: &Dockerfile, rest: &[String]) -> Option<String> {
         }
         before = word;
     }
-    (!out.is_empty()).then(|| format!("python3 -m venv .venv && .venv/bin/pip install {}", shell_words::join(out)))
+    (!out.is_empty())
+        .then(|| resumable(".venv", &format!("python3 -m venv .venv && .venv/bin/pip install {}", shell_words::join(out))))
 }
 
 /// A word of a step: paths of the image become those of the build's folder.
@@ -415,15 +418,15 @@ mod tests {
 
     #[test]
     fn steps_that_build_are_kept_and_those_of_the_image_are_not() {
-        let venv = "python3 -m venv .venv && .venv/bin/pip install ";
+        let venv = resumable(".venv", "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt");
         let table = [
             (
                 "RUN apt-get update && apt-get install -y gcc\nRUN pip install --no-cache-dir -r requirements.txt",
-                vec![format!("{venv}-r requirements.txt")],
+                vec![venv.clone()],
             ),
             (
                 "COPY requirements.txt /tmp/requirements.txt\nRUN python -m pip install --upgrade pip && pip3 install -r /tmp/requirements.txt",
-                vec![format!("{venv}-r requirements.txt")],
+                vec![venv.clone()],
             ),
             (
                 "RUN npm install -g pnpm && pnpm install --frozen-lockfile && pnpm run build",

@@ -46,6 +46,7 @@ pub(crate) fn import(
     importer.read_env_files(around, &loaded.env_files);
     let services = importer.services(&first)?;
     let mut drafts: Vec<Draft> = services.iter().map(|(key, node)| importer.draft(key, node)).collect();
+    importer.share_volumes(&mut drafts);
     importer.homeless_buckets(&mut drafts);
     importer.unusable_web_servers(&mut drafts);
     importer.unusable_label_routers(&mut drafts);

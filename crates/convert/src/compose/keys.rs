@@ -30,7 +30,6 @@ const DROPPED: &[(&str, &str)] = &[
     ("stdin_open", "the standard input of a service stays open anyway; `tty = true` gives a terminal"),
     ("attach", "`logs` takes names"),
     ("shm_size", "the machine's own shared memory is used"),
-    ("tmpfs", "the machine's own temporary directory is used"),
     ("dns", "the machine's own resolver is used"),
     ("dns_search", "the machine's own resolver is used"),
     ("dns_opt", "the machine's own resolver is used"),
@@ -323,6 +322,7 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
             "secrets" if matches!(draft.kind, NativeKind::Run { .. } | NativeKind::Recipe { .. }) => {
                 secrets(importer, draft, node)
             }
+            "tmpfs" => tmpfs(importer, draft, node, at, section),
             "build" => build(importer, draft, node, at, section),
             "develop" => watch(importer, draft, node, section),
             "extra_hosts" => hosts(importer, draft, node),
@@ -352,6 +352,19 @@ pub(super) fn others(importer: &mut Importer<'_>, draft: &Draft, section: &mut S
                 None => importer.report.not_mapped(at, what, "unknown key"),
             },
         }
+    }
+}
+
+/// Directories in memory: one of them may hold the data of a server.
+fn tmpfs(importer: &mut Importer<'_>, draft: &Draft, node: &YamlNode, at: At, section: &mut Section) {
+    let paths = node.list().map_or_else(|| vec![node], |items| items.iter().collect());
+    let mut others = false;
+    for path in paths.into_iter().filter_map(YamlNode::scalar) {
+        let path = path.split(':').next().unwrap_or_default();
+        others |= !importer.data_in_memory(draft, path, "tmpfs", at, section);
+    }
+    if others {
+        importer.report.dropped(at, draft.what("tmpfs"), "the machine's own temporary directory is used");
     }
 }
 

@@ -38,6 +38,7 @@ mod recipe;
 mod relations;
 mod scripts;
 mod service;
+mod shared_volumes;
 mod stack_images;
 pub(crate) mod syntax;
 mod unsupported;

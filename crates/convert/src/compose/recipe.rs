@@ -539,6 +539,9 @@ impl Importer<'_> {
             self.report.not_mapped(at, what, format!("{here}: the recipe `{}` does not look at {target}", known.recipe));
             return true;
         }
+        if self.served_volume(draft, mount, at, section) {
+            return true;
+        }
         if let Some(name) = mount.source.as_deref() {
             self.report.dropped(at, what, format!("{name}: the recipe keeps everything in its one volume"));
             return true;

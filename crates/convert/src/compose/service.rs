@@ -126,6 +126,9 @@ impl Importer<'_> {
             };
             let target = mount.target.trim_end_matches('/');
             if mount.tmpfs {
+                if self.data_in_memory(draft, target, "volumes", item.at, section) {
+                    continue;
+                }
                 self.report.dropped(item.at, what, format!("{target}: programs use the machine's own temporary directory"));
                 continue;
             }
@@ -154,14 +157,14 @@ impl Importer<'_> {
                 (Some(name), false) => {
                     let name = super::importer::our_name(name);
                     self.volumes.insert(name.clone());
-                    self.report.mapped(
-                        item.at,
-                        what,
-                        format!(
-                            "volumes: {name}; {target} becomes its directory: {}",
-                            if draft.task { "path it in the command" } else { "devrun says where" }
-                        ),
-                    );
+                    let text = match super::draft::local(target, &draft.mounts) {
+                        Some(here) => {
+                            format!("volumes: {name}; below a mounted directory, so {target} is {} here", self.shown(&here))
+                        }
+                        None if draft.task => format!("volumes: {name}; {target} becomes its directory: path it in the command"),
+                        None => format!("volumes: {name}; {target} becomes its directory: devrun says where"),
+                    };
+                    self.report.mapped(item.at, what, text);
                     if !further.contains(&name) {
                         further.push(name);
                     }

@@ -1,5 +1,7 @@
 //! Programs of a `package.json`, started and installed by the package manager whose lock file is there.
 
+use crate::install_mark::resumable;
+
 use super::script::{Install, Script};
 use super::source_directory::SourceDirectory;
 
@@ -47,7 +49,12 @@ impl Manager {
     fn install(&self, directory: &SourceDirectory) -> Install {
         let lock = directory.first_of(self.locks);
         let [locked, plain] = self.install;
-        let run = if lock.is_some() { locked } else { plain }.to_owned();
+        // `npm ci` begins with an empty directory.
+        let run = match lock {
+            Some(_) => locked.to_owned(),
+            None if self.program == "npm" => resumable("node_modules", plain),
+            None => plain.to_owned(),
+        };
         Install {
             kind: self.program,
             run,

@@ -1,5 +1,7 @@
 //! Python programs: Django, ASGI and Flask applications, Celery workers, plain scripts; installed by uv, Poetry, Pipenv or pip.
 
+use crate::install_mark::resumable;
+
 use super::script::{Install, MissingModule, Script};
 use super::source_directory::SourceDirectory;
 
@@ -46,7 +48,7 @@ pub(super) fn install(directory: &SourceDirectory) -> Option<Install> {
     let project = directory.text("pyproject.toml").unwrap_or_default();
     let kind = "venv";
     let fills = Some(".venv");
-    let of = |run: &str, inputs: Vec<&'static str>| Some(Install { kind, run: run.to_owned(), fills, inputs });
+    let of = |run: &str, inputs: Vec<&'static str>| Some(Install { kind, run: resumable(".venv", run), fills, inputs });
     if directory.has("uv.lock") {
         // The directory is there when the task runs, which uv would refuse.
         return of("uv venv --allow-existing --quiet && uv sync", vec!["pyproject.toml", "uv.lock"]);

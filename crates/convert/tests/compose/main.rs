@@ -4,4 +4,5 @@ mod example_stacks;
 mod images_and_dockerfiles;
 mod imports;
 mod meaning;
+mod shared_volumes;
 mod variants;

@@ -132,6 +132,7 @@ impl Stack {
                     }
                 }
                 password_advice::add(&mut outcome, &self.advice);
+                self.launch_places.add(&mut outcome);
                 show_waiting(session, &mut shown.lines, &shown.view);
                 shown.view.clear();
                 // What another command asked for has begun later than this start, and is summed up by that command.
