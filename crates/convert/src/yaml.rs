@@ -175,7 +175,8 @@ pub(crate) fn parse(text: &str, file: u32) -> Result<YamlNode, BadYaml> {
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_depth: 64,
+            // Far more than any real file has; a level takes some 30 KiB of the stack in a build that is not optimised.
+            max_depth: 32,
             max_nodes: 100_000,
             max_events: 400_000,
             max_total_scalar_bytes: MAX_BYTES,
