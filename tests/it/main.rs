@@ -51,7 +51,7 @@ mod harness_test;
 mod https;
 mod import_circles;
 mod init;
-mod install_mark;
+mod interrupted_install;
 mod invalid;
 mod job_control;
 mod key_commands;

@@ -15,7 +15,6 @@ mod export;
 mod foreign_format;
 mod import;
 mod init;
-mod install_mark;
 mod open_quote;
 #[cfg(feature = "compose")]
 mod process_compose;

@@ -5,8 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::install_mark::resumable;
-
 use super::super::report::{At, PROPOSED, shorten};
 use super::super::toml_writer::{Section, Toml};
 use super::dockerfile::Dockerfile;
@@ -315,8 +313,7 @@ fn pip(stage: &Dockerfile, rest: &[String]) -> Option<String> {
         }
         before = word;
     }
-    (!out.is_empty())
-        .then(|| resumable(".venv", &format!("python3 -m venv .venv && .venv/bin/pip install {}", shell_words::join(out))))
+    (!out.is_empty()).then(|| format!("python3 -m venv --clear .venv && .venv/bin/pip install {}", shell_words::join(out)))
 }
 
 /// A word of a step: paths of the image become those of the build's folder.
@@ -418,7 +415,7 @@ mod tests {
 
     #[test]
     fn steps_that_build_are_kept_and_those_of_the_image_are_not() {
-        let venv = resumable(".venv", "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt");
+        let venv = "python3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt".to_owned();
         let table = [
             (
                 "RUN apt-get update && apt-get install -y gcc\nRUN pip install --no-cache-dir -r requirements.txt",

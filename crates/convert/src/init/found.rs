@@ -214,22 +214,22 @@ mod tests {
             ),
             (
                 &[("pyproject.toml", "fastapi"), ("uv.lock", ""), ("src/x/main.py", fastapi)],
-                "web: uvicorn x.main:app --reload --host 127.0.0.1 --port $PORT --app-dir src\nif [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && uv venv --allow-existing --quiet && uv sync && rm -rf .venv/.partial",
+                "web: uvicorn x.main:app --reload --host 127.0.0.1 --port $PORT --app-dir src\nuv venv --allow-existing --quiet && uv sync",
             ),
             (
                 &[("requirements.txt", "fastapi"), ("app//main.py", fastapi)],
-                "web: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\nif [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && rm -rf .venv/.partial",
+                "web: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\npython3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt",
             ),
             (
                 &[("backend//requirements.txt", "fastapi"), ("backend//app/main.py", fastapi)],
-                "backend: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\nif [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && rm -rf .venv/.partial",
+                "backend: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\npython3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt",
             ),
             // A guess without a file does not become a command.
             (&[("backend//requirements.txt", "fastapi"), ("backend//deep/er/main.py", fastapi)], ""),
             (&[("requirements.txt", "flask")], ""),
             (
                 &[("requirements.txt", "flask"), ("shop//__init__.py", "def create_app():\n")],
-                "web: flask --app shop run --port $PORT\nif [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && rm -rf .venv/.partial",
+                "web: flask --app shop run --port $PORT\npython3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt",
             ),
             (
                 &[
@@ -237,15 +237,15 @@ mod tests {
                     ("backend//app/main.py", fastapi),
                     ("backend//app/worker.py", "celery = Celery('x')\n"),
                 ],
-                "backend: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\nbackend-worker: celery -A app.worker worker --loglevel info\nif [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && rm -rf .venv/.partial",
+                "backend: uvicorn app.main:app --reload --host 127.0.0.1 --port $PORT\nbackend-worker: celery -A app.worker worker --loglevel info\npython3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt",
             ),
             (
                 &[("requirements.txt", "celery"), ("app/core/celery_app.py", "app = Celery('x')\n")],
-                "worker: celery -A app.core.celery_app worker --loglevel info\nif [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && rm -rf .venv/.partial",
+                "worker: celery -A app.core.celery_app worker --loglevel info\npython3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt",
             ),
             (
                 &[("requirements.txt", "celery"), ("app//tasks.py", "app = Celery('x')\n")],
-                "worker: celery -A app.tasks worker --loglevel info\nif [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && rm -rf .venv/.partial",
+                "worker: celery -A app.tasks worker --loglevel info\npython3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt",
             ),
             (
                 &[
@@ -253,7 +253,7 @@ mod tests {
                     ("requirements.txt", "django\ncelery[redis]\n"),
                     ("proj/celery.py", "app = Celery('proj')\napp.conf.beat_schedule = {}\n"),
                 ],
-                "web: python manage.py runserver 127.0.0.1:$PORT\nworker: celery -A proj worker --loglevel info\nbeat: celery -A proj beat --loglevel info\nif [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && rm -rf .venv/.partial\nredis",
+                "web: python manage.py runserver 127.0.0.1:$PORT\nworker: celery -A proj worker --loglevel info\nbeat: celery -A proj beat --loglevel info\npython3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt\nredis",
             ),
             (
                 &[("go.mod", "require github.com/jackc/pgx/v5"), ("cmd/api/main.go", ""), ("cmd/worker/main.go", "")],
@@ -269,7 +269,7 @@ mod tests {
             (&[("build.gradle", "id 'org.springframework.boot'")], "web: gradle bootRun --args=--server.port=$PORT"),
             (
                 &[("artisan", ""), ("composer.json", "{}"), (".env", laravel), ("package.json", vite)],
-                "web: php artisan serve --host 127.0.0.1 --port $PORT\nassets: npm run dev -- --port $PORT --strictPort\ncomposer install --no-interaction\nif [ -e node_modules/.partial ]; then rm -rf node_modules/* node_modules/.package-lock.json; fi && mkdir -p node_modules/.partial && npm install && rm -rf node_modules/.partial\nmariadb\nredis",
+                "web: php artisan serve --host 127.0.0.1 --port $PORT\nassets: npm run dev -- --port $PORT --strictPort\ncomposer install --no-interaction\nrm -rf node_modules && npm install\nmariadb\nredis",
             ),
             (
                 &[("Gemfile", "gem 'pg'\ngem 'sidekiq'"), ("bin/rails", "")],

@@ -1,7 +1,5 @@
 //! Programs of a `package.json`, started and installed by the package manager whose lock file is there.
 
-use crate::install_mark::resumable;
-
 use super::script::{Install, Script};
 use super::source_directory::SourceDirectory;
 
@@ -49,10 +47,10 @@ impl Manager {
     fn install(&self, directory: &SourceDirectory) -> Install {
         let lock = directory.first_of(self.locks);
         let [locked, plain] = self.install;
-        // `npm ci` begins with an empty directory.
+        // As `npm ci` does: `npm install` takes a package for complete of which an interrupted run has left a part.
         let run = match lock {
             Some(_) => locked.to_owned(),
-            None if self.program == "npm" => resumable("node_modules", plain),
+            None if self.program == "npm" => format!("rm -rf node_modules && {plain}"),
             None => plain.to_owned(),
         };
         Install {

@@ -1,7 +1,5 @@
 //! Python programs: Django, ASGI and Flask applications, Celery workers, plain scripts; installed by uv, Poetry, Pipenv or pip.
 
-use crate::install_mark::resumable;
-
 use super::script::{Install, MissingModule, Script};
 use super::source_directory::SourceDirectory;
 
@@ -48,7 +46,8 @@ pub(super) fn install(directory: &SourceDirectory) -> Option<Install> {
     let project = directory.text("pyproject.toml").unwrap_or_default();
     let kind = "venv";
     let fills = Some(".venv");
-    let of = |run: &str, inputs: Vec<&'static str>| Some(Install { kind, run: resumable(".venv", run), fills, inputs });
+    // Empty, as what an interrupted run has left passes for complete.
+    let of = |run: &str, inputs: Vec<&'static str>| Some(Install { kind, run: run.to_owned(), fills, inputs });
     if directory.has("uv.lock") {
         // The directory is there when the task runs, which uv would refuse.
         return of("uv venv --allow-existing --quiet && uv sync", vec!["pyproject.toml", "uv.lock"]);
@@ -56,13 +55,13 @@ pub(super) fn install(directory: &SourceDirectory) -> Option<Install> {
     if directory.has("poetry.lock") || project.contains("[tool.poetry]") {
         let lock = directory.first_of(&["poetry.lock"]);
         let inputs = ["pyproject.toml"].into_iter().chain(lock).collect();
-        return of("python3 -m venv .venv && POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction", inputs);
+        return of("python3 -m venv --clear .venv && POETRY_VIRTUALENVS_IN_PROJECT=true poetry install --no-interaction", inputs);
     }
     let file = list(directory)?;
     match file {
-        "Pipfile" => of("python3 -m venv .venv && PIPENV_VENV_IN_PROJECT=1 pipenv install --dev", vec![file]),
-        "pyproject.toml" => of("python3 -m venv .venv && .venv/bin/pip install -e .", vec![file]),
-        _ => of(&format!("python3 -m venv .venv && .venv/bin/pip install -r {file}"), vec![file]),
+        "Pipfile" => of("python3 -m venv --clear .venv && PIPENV_VENV_IN_PROJECT=1 pipenv install --dev", vec![file]),
+        "pyproject.toml" => of("python3 -m venv --clear .venv && .venv/bin/pip install -e .", vec![file]),
+        _ => of(&format!("python3 -m venv --clear .venv && .venv/bin/pip install -r {file}"), vec![file]),
     }
 }
 

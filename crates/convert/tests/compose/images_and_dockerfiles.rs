@@ -129,11 +129,7 @@ fn build_steps_become_a_proposed_build() {
     has(&converted, &["services", "n", "build"], "npm ci");
     has(&converted, &["services", "n", "ready", "http"], "/h");
     has(&converted, &["services", "n", "ready", "interval"], "5s");
-    has(
-        &converted,
-        &["services", "p", "build"],
-        "if [ -e .venv/.partial ]; then rm -rf .venv/*; fi && mkdir -p .venv/.partial && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && rm -rf .venv/.partial",
-    );
+    has(&converted, &["services", "p", "build"], "python3 -m venv --clear .venv && .venv/bin/pip install -r requirements.txt");
     has(&converted, &["services", "p", "run"], "bash run.sh serve");
     says(&converted, KeyOutcome::Mapped, "services.api.build: proposed from the RUN lines");
 }
