@@ -244,8 +244,10 @@ impl ProgressView {
             activity: None,
         });
         let same = line.state == state && line.health == health;
+        // One without a probe runs at once.
+        let is_unknown = !self.began.contains_key(name);
         let begins = state == State::Starting && line.state != State::Starting
-            || is_task && state == State::Running && line.state != State::Running;
+            || state == State::Running && (is_unknown || is_task && line.state != State::Running);
         if begins && !first {
             self.began.insert(name.to_owned(), now);
         }
@@ -256,6 +258,9 @@ impl ProgressView {
         line.health = health;
         line.waiting = reason.filter(|_| state == State::Waiting).map(str::to_owned);
         let took = self.began.get(name).map(|began| now.duration_since(*began));
+        if !state.is_live() {
+            self.began.remove(name);
+        }
         let text = describe(state, health, took, reason);
         match self.term.progress {
             Progress::Tty => {

@@ -176,6 +176,7 @@ fn the_list_shows_no_part_that_is_larger_than_the_whole() {
 #[test]
 fn a_terminal_shows_what_takes_seconds() {
     let project = stack();
+    fill(&project, "one", 3);
     project.run(&["up", "-d"]).code(0);
     let shown = project.terminal(&["snapshot", "save", "one"]).outcome().code(0);
     for step in
