@@ -31,7 +31,7 @@ pub fn place(paths: &GeneratedPaths, places: &Paths, instance: &str) -> PathBuf 
 /// The files of the keys folder by name; hidden ones, folders and what editors leave behind are no keys.
 ///
 /// # Errors
-/// `Config` for one that cannot be read, is not a regular file, is no text, or is too long for a key.
+/// `Config` for one that cannot be read, is not a regular file, is not text, or is too long for a key.
 pub fn keys(folder: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> {
     let mut keys = BTreeMap::new();
     let Some(folder) = folder else { return Ok(keys) };

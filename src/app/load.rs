@@ -494,7 +494,7 @@ fn facts(project: &Project, env_file_flag: Option<PathBuf>, document: &devrun_co
     }
     let usual = project.root.join(".env");
     if !facts.env_files.contains_key(&usual) {
-        // It is not used: what is wrong with it is no reason to stop.
+        // It is not used: what is wrong with it stops nothing.
         facts.unread_env = trusted_file::read_trusted(&usual).ok().flatten();
     }
     for path in recipe_files {

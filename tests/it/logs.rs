@@ -53,7 +53,7 @@ fn logs_json_has_exactly_the_keys_of_the_contract() {
     assert_eq!((stream("out"), stream("err")), (Some(Value::from("stdout")), Some(Value::from("stderr"))));
 }
 
-/// As docker compose counts: how its process ended is no line of its output.
+/// As docker compose counts: how its process ended is not a line of its output.
 #[test]
 fn tail_counts_the_output_of_a_service() {
     let project = Project::new()

@@ -152,7 +152,7 @@ fn what_the_command_of_a_run_with_a_recipe_asks_is_answered_by_its_stack() {
     project.nothing_left();
 }
 
-/// It is no stack that one could use: what to type is to wait for its end.
+/// It is not a stack that one could use: what to type is to wait for its end.
 #[test]
 fn a_run_during_a_stop_says_that_it_is_being_stopped() {
     let project = Project::new().procfile("[services.slow]\nrun = \"{svc:slow} --ignore-term\"\nstop = { grace = \"3s\" }\n");

@@ -169,16 +169,15 @@ fn q_leaves_top_and_the_terminal_as_it_was() {
     let project = Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\n");
     project.run(&["up", "-d"]).code(0);
     let mut shell = project.shell_on_terminal();
-    shell.send(b"$DEVRUN top\n");
+    // What is typed before it has ended is its own.
+    shell.send(b"$DEVRUN top; echo left$((20 + 3))\n");
     shell.wait_for("MEMORY");
     shell.send(b"q");
-    shell.send(b"stty -a > terminal; echo typed$((20 + 3))\n");
-    shell.wait_for("typed23");
-    shell.send(b"$DEVRUN top\n");
+    shell.wait_for("left23");
+    shell.send(b"stty -a > terminal; $DEVRUN top; echo left$((20 + 4))\n");
     shell.wait_for_times("MEMORY", 2);
     shell.interrupt();
-    shell.send(b"echo typed$((20 + 4))\n");
-    shell.wait_for("typed24");
+    shell.wait_for("left24");
     shell.send(b"exit\n");
     drop(shell.outcome());
     let words: Vec<String> = project.read("terminal").split_whitespace().map(|word| word.replace(';', "")).collect();

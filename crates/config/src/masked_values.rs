@@ -22,7 +22,7 @@ fn source_secrets(resolver: &Resolver<'_>) -> Masks {
     masks
 }
 
-/// What is named anyway, and so is no secret.
+/// What is named anyway, and so need not be hidden.
 fn public_names<'a>(resolver: &'a Resolver<'_>) -> BTreeSet<&'a str> {
     let mut names = BTreeSet::from([resolver.document.project.as_str()]);
     names.extend(resolver.services.keys().map(String::as_str));

@@ -29,7 +29,7 @@ pub(crate) struct UpstreamClient {
     http2: Client<Connector, RequestBody>,
 }
 
-/// Why there is no response.
+/// Why a request has no response.
 #[derive(Debug)]
 pub(crate) struct SendError {
     /// Nothing of the request has been sent.

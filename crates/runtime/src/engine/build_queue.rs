@@ -44,7 +44,7 @@ impl BuildQueue {
     pub(super) fn begin_round(&mut self) {
         self.round += 1;
         let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever uses one has cloned it under this lock.
+        // A build that uses one has cloned it under this lock.
         directories.retain(|_, directory| Arc::strong_count(directory) > 1);
     }
 

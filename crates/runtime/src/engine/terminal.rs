@@ -13,7 +13,7 @@ use devrun_model::{Failure, FailureKind, ServiceId};
 use super::attachment::Attachment;
 use super::engine_state::Engine;
 
-/// Bursts of keys that may wait for a service that does not read. Whoever types more is read from again when it has read some.
+/// Bursts of keys that may wait for a service that does not read. A client that types more is read from again when it has read some.
 const KEYS: usize = 256;
 
 impl Engine {
