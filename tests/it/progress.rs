@@ -220,7 +220,7 @@ fn an_attached_up_of_a_running_stack_says_that_ctrl_c_detaches() {
     let project = Project::new().procfile("[services.web]\nrun = \"{svc:web}\"\n");
     project.run(&["up", "-d"]).code(0).says_not("Ctrl-C");
     let mut second = project.terminal(&["up"]);
-    second.wait_for("Ctrl-C            detach; the stack keeps running");
+    second.wait_for("detach; the stack keeps running");
     second.interrupt();
     let left = second.outcome().code(0);
     assert!(left.stdout.contains("detached; the stack keeps running"), "{left}");

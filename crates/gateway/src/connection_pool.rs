@@ -22,8 +22,8 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::body::RequestBody;
-use super::upstream_client::connect_in_time;
+use super::connect::connect_in_time;
+use super::request_body::RequestBody;
 
 /// The idle connections of one thread.
 pub(crate) struct ConnectionPool {

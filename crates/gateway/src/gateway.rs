@@ -1,8 +1,7 @@
-//! A request's way: checked, normalised, routed, answered, and written down when its response has ended.
+//! What requests share, and the way of each: checked, normalised, routed, followed. `gateway_client` answers them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,14 +15,13 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use super::access_log::{AccessLine, AccessLog};
-use super::body::ResponseBody;
 use super::certificates::{self, Certificates};
-use super::own_response::{Problem, redirect, reply, wants_json};
+use super::client_peer::Peer;
+use super::own_response::{Problem, redirect, reply};
 use super::proxy::{self, Destination};
 use super::proxy_headers::Sender;
 use super::request_path;
-use super::request_record::{RecordedBody, RequestRecord};
-use super::route_check;
+use super::response_body::ResponseBody;
 use super::route_counts::RouteCounts;
 use super::route_table::RouteTable;
 use super::static_files::{self, FileRequest};
@@ -83,91 +81,21 @@ impl InProgress {
     }
 }
 
-/// Where a request comes from.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub address: IpAddr,
-    /// The address as a header's value.
-    pub name: HeaderValue,
-    /// It is on this machine.
-    pub is_local: bool,
-    /// It speaks TLS with the gateway.
-    pub is_secure: bool,
-}
-
-impl Peer {
-    /// One that does not speak TLS.
-    pub(crate) fn new(address: IpAddr, is_local: bool) -> Self {
-        // An address has no character that a header may not have.
-        let name = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { address, name, is_local, is_secure: false }
-    }
-}
-
-/// The client of one connection, and what its requests use: the gateway with all others, the upstream connections of its thread.
-pub(crate) struct Caller {
-    pub gateway: Arc<Gateway>,
-    pub client: Arc<UpstreamClient>,
-    pub peer: Peer,
-}
-
 /// Where a request goes.
-struct Routed<'g, 'r> {
+pub(crate) struct Routed<'g, 'r> {
     route: &'g Route,
     /// What the log calls the route: its path, or the host that stands for a service.
-    label: &'g Arc<str>,
+    pub label: &'g Arc<str>,
     host: Option<Authority>,
     /// As routes see it.
     path: Cow<'r, str>,
 }
 
 /// A response and what is written down about it.
-struct Answered {
-    response: Response<ResponseBody>,
-    upstream: Option<Arc<CopyAddress>>,
-    lease: Option<Lease>,
-}
-
-impl Caller {
-    /// Answers one request.
-    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<RecordedBody> {
-        let Self { gateway, client, peer } = &**self;
-        let mut record = RequestRecord::begin(Arc::clone(self), &request);
-        let is_check = peer.is_local && request.headers().contains_key(route_check::ASKED);
-        let is_json = wants_json(request.headers());
-        let uri = request.uri().clone();
-        let mut route = None;
-        let answered = match gateway.route(peer, &request, uri.path()) {
-            Ok(routed) => {
-                route = Some(routed.label);
-                gateway.follow(client, &routed, peer, request).await
-            }
-            Err(problem) => Err(problem),
-        };
-        let answered = answered.unwrap_or_else(|problem| gateway.refuse(&problem, is_json, &record.line));
-        let mut response = answered.response;
-        let headers = response.headers_mut();
-        for (name, value) in &gateway.headers {
-            match value {
-                Some(value) => headers.insert(name, value.clone()),
-                None => headers.remove(name),
-            };
-        }
-        if is_check {
-            let name = answered.upstream.as_ref().map(|copy| copy.name.as_str());
-            route_check::mark(headers, route.map(|route| &**route), name);
-        }
-        record.line.route = route.cloned();
-        record.line.upstream = answered.upstream;
-        record.line.status = response.status().as_u16();
-        record.lease = answered.lease;
-        if is_event_stream(response.headers()) {
-            record.without_end();
-        } else if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            record.count();
-        }
-        response.map(|body| RecordedBody::new(body, record))
-    }
+pub(crate) struct Answered {
+    pub response: Response<ResponseBody>,
+    pub upstream: Option<Arc<CopyAddress>>,
+    pub lease: Option<Lease>,
 }
 
 impl Gateway {
@@ -218,6 +146,16 @@ impl Gateway {
         self.tls.as_ref()
     }
 
+    /// Sets the headers of every response.
+    pub(crate) fn set_headers(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.headers {
+            match value {
+                Some(value) => headers.insert(name, value.clone()),
+                None => headers.remove(name),
+            };
+        }
+    }
+
     pub(crate) fn log(&self) -> &AccessLog {
         &self.log
     }
@@ -227,7 +165,7 @@ impl Gateway {
     }
 
     /// The route of a request.
-    fn route<'r>(&self, peer: &Peer, request: &Request<Incoming>, path: &'r str) -> Result<Routed<'_, 'r>, Problem> {
+    pub(crate) fn route<'r>(&self, peer: &Peer, request: &Request<Incoming>, path: &'r str) -> Result<Routed<'_, 'r>, Problem> {
         let host = super::request_check::check(request).map_err(|refusal| Problem::new(refusal.status, refusal.reason))?;
         if self.tls.is_some() && !peer.is_secure {
             return Err(wrong_protocol(request, host.as_ref().map(Authority::as_str)));
@@ -247,7 +185,8 @@ impl Gateway {
         }
     }
 
-    async fn follow(
+    /// The response of what a route leads to.
+    pub(crate) async fn follow(
         &self,
         client: &UpstreamClient,
         routed: &Routed<'_, '_>,
@@ -299,7 +238,8 @@ impl Gateway {
         }
     }
 
-    fn refuse(&self, problem: &Problem, is_json: bool, line: &AccessLine) -> Answered {
+    /// The response to a request that cannot be followed.
+    pub(crate) fn refuse(&self, problem: &Problem, is_json: bool, line: &AccessLine) -> Answered {
         if problem.status.is_server_error() {
             let (status, reason) = (problem.status.as_u16(), problem.line());
             self.log.error(format!("{} {}: {status}: {reason}", line.method, line.path));
@@ -324,12 +264,6 @@ fn wrong_protocol(request: &Request<Incoming>, host: Option<&str>) -> Problem {
     let status = if is_repeatable { StatusCode::TEMPORARY_REDIRECT } else { StatusCode::BAD_REQUEST };
     let message = "the client sent an HTTP request to an HTTPS port";
     Problem { location: location.filter(|_| is_repeatable).map(String::into_boxed_str), ..Problem::new(status, message) }
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let event_stream = "text/event-stream";
-    kind.trim_start().get(..event_stream.len()).is_some_and(|start| start.eq_ignore_ascii_case(event_stream))
 }
 
 /// A host without its port, as names are kept.

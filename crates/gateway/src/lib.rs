@@ -6,7 +6,8 @@
 //! - `route_table`, `request_path`, `request_check`, `proxy_headers`: pure
 //! - `upstreams`: which copy gets a request, and who has to wait
 //! - `stream_proxy`: whole connections to the copies of a service, for what does not speak HTTP
-//! - `proxy`, `upstream_client`, `connection_pool`, `tunnel`, `body`: requests to services, upgrades
+//! - `gateway`, `gateway_client`, `client_peer`: the way of a request from the client of a connection to its answer
+//! - `proxy`, `upstream_client`, `connection_pool`, `connect`, `tunnel`, `request_body`, `response_body`: requests to services, upgrades
 //! - `local_ca`, `certificates`, `certificate_fields`: HTTPS with certificates of the user's own authority
 //! - `static_files`, `own_response`: what the gateway answers itself
 //! - `server`, `workers`, `framing_watch`: connections, threads, limits, the orderly end
@@ -16,19 +17,23 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
-mod body;
 mod certificate_fields;
 mod certificates;
+mod client_peer;
+mod connect;
 mod connection_pool;
 mod framing_watch;
 mod gateway;
+mod gateway_client;
 mod local_ca;
 mod own_response;
 mod proxy;
 mod proxy_headers;
+mod request_body;
 mod request_check;
 mod request_path;
 mod request_record;
+mod response_body;
 mod route_check;
 mod route_counts;
 mod route_table;

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::body::{ResponseBody, empty, full};
+use super::response_body::{ResponseBody, empty, full};
 
 /// Why a request could not be served.
 #[derive(Debug, Clone, PartialEq, Eq)]

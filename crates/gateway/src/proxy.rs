@@ -12,11 +12,12 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::body::{BodyLimits, RequestBody, ResponseBody, empty};
 use super::connection_pool::UpstreamBody;
 use super::own_response::Problem;
 use super::proxy_headers::{self, Sender};
+use super::request_body::{BodyLimits, RequestBody};
 use super::request_path;
+use super::response_body::{ResponseBody, empty};
 use super::tunnel;
 use super::upstream_client::{SendError, UpstreamClient};
 use super::upstreams::{Choice, CopyAddress, Lease, Unavailable, Upstreams};

@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::gateway::Peer;
+use super::client_peer::Peer;
 
 /// Of one connection only. `Trailer` is not among them: it describes the message.
 static HOP_BY_HOP: [HeaderName; 8] = [

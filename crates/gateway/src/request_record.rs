@@ -10,8 +10,9 @@ use http::Request;
 use http_body::{Body, Frame, SizeHint};
 
 use super::access_log::AccessLine;
-use super::body::{BoxError, ResponseBody};
-use super::gateway::Caller;
+use super::gateway::Gateway;
+use super::request_body::BoxError;
+use super::response_body::ResponseBody;
 use super::upstreams::Lease;
 
 /// The status of nginx for a request whose client left before there was a response.
@@ -19,7 +20,7 @@ const CLIENT_LEFT: u16 = 499;
 
 /// A request in progress. Dropped, it is counted and is a line of the access log.
 pub(crate) struct RequestRecord {
-    caller: Arc<Caller>,
+    gateway: Arc<Gateway>,
     began: Instant,
     pub line: AccessLine,
     /// The copy that answers is busy until then.
@@ -29,8 +30,8 @@ pub(crate) struct RequestRecord {
 }
 
 impl RequestRecord {
-    pub(crate) fn begin<B>(caller: Arc<Caller>, request: &Request<B>) -> Self {
-        caller.gateway.in_progress().begin();
+    pub(crate) fn begin<B>(gateway: Arc<Gateway>, request: &Request<B>) -> Self {
+        gateway.in_progress().begin();
         let line = AccessLine {
             at: jiff::Timestamp::now(),
             method: request.method().clone(),
@@ -38,13 +39,13 @@ impl RequestRecord {
             status: CLIENT_LEFT,
             ..AccessLine::default()
         };
-        Self { caller, began: Instant::now(), line, lease: None, is_counted: false, is_awaited: true }
+        Self { gateway, began: Instant::now(), line, lease: None, is_counted: false, is_awaited: true }
     }
 
     /// Counts it with the time until now: its end says nothing about the service.
     pub(crate) fn count(&mut self) {
         if !std::mem::replace(&mut self.is_counted, true) {
-            self.caller.gateway.counts().count(self.line.route.as_deref(), self.line.status, self.began.elapsed());
+            self.gateway.counts().count(self.line.route.as_deref(), self.line.status, self.began.elapsed());
         }
     }
 
@@ -55,7 +56,7 @@ impl RequestRecord {
             lease.without_end();
         }
         if std::mem::replace(&mut self.is_awaited, false) {
-            self.caller.gateway.in_progress().end();
+            self.gateway.in_progress().end();
         }
     }
 }
@@ -64,9 +65,9 @@ impl Drop for RequestRecord {
     fn drop(&mut self) {
         self.count();
         self.line.took = self.began.elapsed();
-        self.caller.gateway.log().access(std::mem::take(&mut self.line));
+        self.gateway.log().access(std::mem::take(&mut self.line));
         if self.is_awaited {
-            self.caller.gateway.in_progress().end();
+            self.gateway.in_progress().end();
         }
     }
 }

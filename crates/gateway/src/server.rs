@@ -23,8 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
+use super::client_peer::Peer;
 use super::framing_watch::{FramingWatch, WatchedStream};
-use super::gateway::{Caller, Gateway, Peer};
+use super::gateway::Gateway;
+use super::gateway_client::GatewayClient;
 use super::request_check::TwoFramings;
 use super::workers::Workers;
 
@@ -111,7 +113,7 @@ pub(crate) async fn serve_with(
                 let connection = connections.open();
                 workers.serve(stream, move |stream, client| async move {
                     let Some(peer) = peer_of(&stream) else { return };
-                    let caller = Caller { gateway, client, peer };
+                    let caller = GatewayClient { gateway, client, peer };
                     tokio::select! {
                         () = serve_connection(&builder, stream, caller, ending, limits, Arc::clone(&connection)) => {}
                         () = connection.closing() => {}
@@ -159,7 +161,7 @@ fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
 
 /// What the requests of one connection share.
 struct ServedConnection {
-    caller: Arc<Caller>,
+    caller: Arc<GatewayClient>,
     place: Arc<ClientConnection>,
     watch: Arc<FramingWatch>,
     requests: Requests,
@@ -190,7 +192,7 @@ fn peer_of(stream: &TcpStream) -> Option<Peer> {
 async fn serve_connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
-    mut caller: Caller,
+    mut caller: GatewayClient,
     ending: watch::Receiver<()>,
     limits: ConnectionLimits,
     place: Arc<ClientConnection>,
@@ -222,7 +224,7 @@ async fn serve_connection(
 async fn serve_requests(
     builder: &Builder<TokioExecutor>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    caller: Caller,
+    caller: GatewayClient,
     mut ending: watch::Receiver<()>,
     limits: ConnectionLimits,
     place: Arc<ClientConnection>,

@@ -9,9 +9,9 @@ use http_body_util::{BodyExt, Empty};
 use tower_http::services::fs::ServeFileSystemResponseBody;
 use tower_http::services::{ServeDir, ServeFile};
 
-use super::body::ResponseBody;
 use super::own_response::{Problem, redirect};
 use super::request_path::is_hidden;
+use super::response_body::ResponseBody;
 
 /// A request for a file.
 pub(crate) struct FileRequest<'a> {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::access_log::AccessLog;
-use super::upstream_client::connect;
+use super::connect::connect;
 use super::upstreams::{Choice, Lease, Unavailable, Upstreams};
 
 /// How long a connection waits for a copy that is starting.

@@ -1,5 +1,4 @@
-//! Bodies that are handed on frame by frame: the request's, which is limited and can be taken back as long as nothing of it
-//! has been read, and the response's.
+//! The body of a request, handed on frame by frame: it is limited, and can be taken back as long as nothing of it has been read.
 
 use std::error::Error;
 use std::fmt;
@@ -10,58 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::connection_pool::UpstreamBody;
-
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
-
-/// The body of every response.
-pub(crate) enum ResponseBody {
-    Own(Full<Bytes>),
-    Upstream(UpstreamBody),
-    File(UnsyncBoxBody<Bytes, BoxError>),
-}
-
-/// A body of one piece.
-pub(crate) fn full(text: impl Into<Bytes>) -> ResponseBody {
-    ResponseBody::Own(Full::new(text.into()))
-}
-
-/// No body.
-pub(crate) fn empty() -> ResponseBody {
-    ResponseBody::Own(Full::default())
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut *self {
-            Self::Own(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
-            Self::Upstream(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
-            Self::File(body) => Pin::new(body).poll_frame(context),
-        }
-    }
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Own(body) => body.is_end_stream(),
-            Self::Upstream(body) => body.is_end_stream(),
-            Self::File(body) => body.is_end_stream(),
-        }
-    }
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(body) => body.size_hint(),
-            Self::Upstream(body) => body.size_hint(),
-            Self::File(body) => body.size_hint(),
-        }
-    }
-}
 
 /// A request's body is larger than its route allows.
 #[derive(Debug)]
