@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn excerpts_are_one_short_line_without_control_characters() {
         assert_eq!(excerpt(b"a\x1b[31m b\r\n\n c\0"), "a b c");
-        assert!(excerpt(&[b'x'; 5000]).len() <= 100);
+        assert_eq!(excerpt(&[b'x'; 5000]).chars().count(), 100);
         assert_eq!(excerpt(&[0xff, 0xfe]), "");
     }
 
