@@ -390,7 +390,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         }
         (None, report) => return Err(failed(report)),
     };
-    running_mode::check(project, running.as_ref(), document.mode())?;
+    running_mode::check(running.as_ref(), document.mode())?;
     let paths = document.generated_paths();
     let output = paths.as_ref().map(|paths| generated_env::place(paths, &project.places, &project.instance));
     if wanted.purpose.makes() {

@@ -65,9 +65,9 @@ pub fn implied(project: &Project, running: Option<&Snapshot>) -> Option<String> 
 ///
 /// # Errors
 /// `Elsewhere`, with both modes.
-pub fn check(project: &Project, running: Option<&Snapshot>, mode: Option<&str>) -> Result<(), Failure> {
+pub fn check(running: Option<&Snapshot>, mode: Option<&str>) -> Result<(), Failure> {
     match running {
-        Some(stack) if stack.mode.as_deref() != mode => Err(refused(project, stack, mode)),
+        Some(stack) if stack.mode.as_deref() != mode => Err(refused(stack, mode)),
         _ => Ok(()),
     }
 }
@@ -78,9 +78,7 @@ pub fn check(project: &Project, running: Option<&Snapshot>, mode: Option<&str>) 
 /// `Elsewhere`, with both modes.
 pub fn check_given(project: &Project, running: &Snapshot) -> Result<(), Failure> {
     match &project.given_mode {
-        Some(given) if project.temporary.is_none() => {
-            check(project, Some(running), Some(given.as_str()).filter(|mode| !mode.is_empty()))
-        }
+        Some(given) if project.temporary.is_none() => check(Some(running), Some(given.as_str()).filter(|mode| !mode.is_empty())),
         _ => Ok(()),
     }
 }
@@ -96,7 +94,7 @@ fn words(mode: Option<&str>) -> String {
     mode.map_or_else(|| "no mode".to_owned(), |mode| format!("mode {mode}"))
 }
 
-fn refused(project: &Project, stack: &Snapshot, mode: Option<&str>) -> Failure {
+fn refused(stack: &Snapshot, mode: Option<&str>) -> Failure {
     let option = |mode: Option<&str>| match mode {
         Some(mode) => format!("--mode {mode}"),
         None => "--mode ''".to_owned(),
@@ -104,11 +102,11 @@ fn refused(project: &Project, stack: &Snapshot, mode: Option<&str>) -> Failure {
     let instance = if stack.instance.is_empty() { String::new() } else { format!(" --instance {}", stack.instance) };
     let typed: Vec<_> = std::env::args_os().collect();
     let verb = globals::verb_at(&typed).and_then(|at| typed.get(at)).map_or("ps".into(), |word| word.to_string_lossy());
-    let up = if project.given_mode.is_some() { format!("{} up -d", option(mode)) } else { "up -d".to_owned() };
     let reason = format!("the stack runs in {}, and this command is for {}", words(stack.mode.as_deref()), words(mode));
     Failure::new(FailureKind::Elsewhere, reason).help(format!(
-        "devrun{instance} {} {verb} … acts on what runs; devrun{instance} {up} changes the stack over",
-        option(stack.mode.as_deref())
+        "devrun{instance} {} {verb} … acts on what runs; devrun{instance} {} up -d changes the stack over",
+        option(stack.mode.as_deref()),
+        option(mode)
     ))
 }
 
@@ -148,19 +146,18 @@ mod tests {
     #[test]
     fn a_mode_that_does_not_run_is_refused_with_both_names() {
         let dev = stack(Some("dev"));
-        let given = project(Some("prod"));
-        let failure = check(&given, Some(&dev), Some("prod")).unwrap_err();
+        let failure = check(Some(&dev), Some("prod")).unwrap_err();
         assert_eq!(
             (failure.kind, failure.reason.as_str()),
             (FailureKind::Elsewhere, "the stack runs in mode dev, and this command is for mode prod")
         );
         let help = failure.help.unwrap_or_default();
         assert!(help.contains("devrun --mode dev ") && help.contains("devrun --mode prod up -d"), "{help}");
-        let failure = check(&project(None), Some(&stack(None)), Some("dev")).unwrap_err();
+        let failure = check(Some(&stack(None)), Some("dev")).unwrap_err();
         assert!(failure.reason.contains("runs in no mode"), "{}", failure.reason);
         let help = failure.help.unwrap_or_default();
-        assert!(help.contains("--mode '' ") && help.contains("devrun up -d"), "{help}");
-        assert!(check(&given, Some(&dev), Some("dev")).is_ok() && check(&given, None, Some("prod")).is_ok());
+        assert!(help.contains("--mode '' ") && help.contains("devrun --mode dev up -d"), "{help}");
+        assert!(check(Some(&dev), Some("dev")).is_ok() && check(None, Some("prod")).is_ok());
     }
 
     #[test]
