@@ -84,9 +84,13 @@ pub async fn gentle(places: &Paths, grace: Option<Duration>, term: Term) -> Resu
                 // The connection broke, and the stop may not be over.
                 return Err(not_ended());
             }
-            // Nobody saw the end: prove it. Who has started since has done so itself.
-            let (report, code) =
-                if lock.is_some() { leftovers(places, &mut signals).await? } else { (SweepReport::default(), None) };
+            // Where the keeper left no proof of its end, this is one. Who has started since has done so itself.
+            let (report, code) = match &lock {
+                Some(_) if !stop_leftovers::ended_clean(&devrun_keeper::project_journal::of_project(places)?) => {
+                    leftovers(places, &mut signals).await?
+                }
+                _ => (SweepReport::default(), None),
+            };
             return conclude(&report, interrupted.or(code));
         }
         let Some(_lock) = alone(places)? else {

@@ -23,17 +23,19 @@ pub async fn stop_leftovers(
     note: impl Fn(String),
 ) -> Result<Option<i32>, Failure> {
     let journal = devrun_keeper::project_journal::of_project(places)?;
-    // A keeper that came to its end has proved that nothing is left: no need to look at every process of the machine. It
-    // has written so for each process, too; a result that passes one over is not believed.
-    if journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) && journal.live.is_empty() {
-        return Ok(None);
-    }
-    if !has_earlier_run(&journal, places) {
+    if ended_clean(&journal) || !has_earlier_run(&journal, places) {
         return Ok(None);
     }
     let (report, code) = stop_recorded_run(journal, places, interrupted, &note).await?;
     describe(&report)?.into_iter().for_each(note);
     Ok(code)
+}
+
+/// Whether the keeper of this journal came to its end and proved that nothing is left: no process of the machine needs to be looked
+/// at then. It has written so for each process, too; a result that passes one over is not believed.
+#[must_use]
+pub fn ended_clean(journal: &Journal) -> bool {
+    journal.damaged == 0 && journal.result.as_ref().is_some_and(Vec::is_empty) && journal.live.is_empty()
 }
 
 /// Ends what the run of this journal left, in order; after `interrupted` at once. Returns the report and the code of
