@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use devrun_keeper::cgroup;
+use devrun_model::service::Limits;
 use devrun_model::{ByteSize, Failure, FailureKind, Paths, Plan, ServiceSpec};
 use devrun_runtime::stats;
 
@@ -84,11 +85,8 @@ pub fn not_enforced(controller: &str, env: &BTreeMap<String, String>) -> Option<
 /// is no controller, that is said instead.
 fn unlimited(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<String> {
     let mut notes = Vec::new();
-    for controller in ["cpu", "memory"] {
-        let limited = |spec: &ServiceSpec| match controller {
-            "cpu" => spec.limits.cpu.is_some(),
-            _ => spec.limits.memory.is_some(),
-        };
+    for (controller, _) in Limits::default().of_cgroup() {
+        let limited = |spec: &ServiceSpec| spec.limits.of_cgroup().contains(&(controller, true));
         let who: BTreeSet<&str> = plan.services.values().filter(|spec| limited(spec)).map(|spec| spec.service.as_str()).collect();
         if who.is_empty() {
             continue;

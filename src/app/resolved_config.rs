@@ -332,6 +332,9 @@ fn limits(limits: &Limits) -> Table {
     if let Some(nofile) = limits.nofile {
         table.insert("nofile".to_owned(), number(nofile));
     }
+    if let Some(pids) = limits.pids {
+        table.insert("pids".to_owned(), number(pids));
+    }
     table
 }
 

@@ -134,11 +134,11 @@ fn key_reserve_is_summed_and_checked_against_the_machine() {
 /// Where the kernel has the controllers the limits are in the service's group; where it has not, that is said and the
 /// service runs.
 ///
-/// Shows: limits.cpu, limits.memory.
+/// Shows: limits.cpu, limits.memory, limits.pids.
 #[test]
-fn key_limits_cpu_and_memory_are_kept_by_the_kernel_or_it_is_said() {
+fn key_limits_cpu_memory_and_pids_are_kept_by_the_kernel_or_it_is_said() {
     let project = Project::new().procfile(
-        "[services.a]\nrun = \"sh -c 'cat /proc/self/cgroup > group; exec sleep 1000'\"\nlimits = { cpu = 0.5, memory = \"64M\" }\nready = { file = \"group\" }\n",
+        "[services.a]\nrun = \"sh -c 'cat /proc/self/cgroup > group; exec sleep 1000'\"\nlimits = { cpu = 0.5, memory = \"64M\", pids = 64 }\nready = { file = \"group\" }\n",
     );
     let up = project.run(&["up", "-d"]).code(0);
     let mount = std::fs::read_to_string("/proc/self/mountinfo").expect("Linux").lines().find_map(|line| {
@@ -146,7 +146,9 @@ fn key_limits_cpu_and_memory_are_kept_by_the_kernel_or_it_is_said() {
         after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).unwrap_or_default().to_owned())
     });
     let group = project.read("group").lines().find_map(|line| line.strip_prefix("0::").map(str::to_owned));
-    for (controller, file, value) in [("cpu", "cpu.max", "50000 100000"), ("memory", "memory.max", "67108864")] {
+    for (controller, file, value) in
+        [("cpu", "cpu.max", "50000 100000"), ("memory", "memory.max", "67108864"), ("pids", "pids.max", "64")]
+    {
         let refused = format!("limits.{controller} of a is not enforced here");
         let kept =
             mount.iter().zip(&group).find_map(|(mount, group)| std::fs::read_to_string(format!("{mount}{group}/{file}")).ok());

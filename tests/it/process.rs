@@ -103,6 +103,7 @@ impl World {
             nofile: None,
             cpu: None,
             memory: None,
+            pids: None,
             umask: None,
             tty: false,
             open_stdin: false,

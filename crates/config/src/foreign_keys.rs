@@ -29,6 +29,7 @@ const OF_SERVICES: &[(&str, &str)] = &[
     ("memory", "write limits = { memory = \"512M\" }"),
     ("network_mode", "every service is on this machine's network: leave it out"),
     ("networks", "every service is on this machine's network and reached as ${db.host}:${db.port}: leave it out"),
+    ("pids_limit", "write limits = { pids = 100 }"),
     ("platform", "services run on this machine: leave it out"),
     ("privileged", "services run as an ordinary process: leave it out"),
     ("probe", PROBE),

@@ -92,7 +92,8 @@ const LEAST_MEMORY: u64 = 6 << 20;
 pub(crate) fn limits(keys: &Reader<'_, '_, '_>, key: &str) -> Resolved<Limits> {
     let Some(inner) = keys.inner(key) else { return Ok(Limits::default()) };
     let (cpu, memory, nofile) = (inner.float("cpu"), inner.size("memory"), inner.long("nofile"));
-    let limits = Limits { cpu: cpu?, memory: memory?, nofile: nofile? };
+    let pids = inner.integer("pids", 1).map(|pids| pids.map(u64::from));
+    let limits = Limits { cpu: cpu?, memory: memory?, nofile: nofile?, pids: pids? };
     if key == "limits"
         && let (Some(ByteSize(bytes)), Some(node)) = (limits.memory, inner.node("memory"))
         && bytes < LEAST_MEMORY

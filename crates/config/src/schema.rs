@@ -346,6 +346,13 @@ pub const KEYS: &[Key] = &[
         "memory of the whole tree, 6M or more, where the kernel has a cgroup v2 controller for it",
     ),
     key(&[P::Limits], "nofile", Integer, "", "open files"),
+    key(
+        &[P::Limits],
+        "pids",
+        Integer,
+        "",
+        "most processes and threads of the whole tree, where the kernel has a cgroup v2 controller for them",
+    ),
     key(&[P::Reserve], "cpu", Number, "", "cores"),
     key(&[P::Reserve], "memory", Size, "", "memory"),
     key(&[P::Log], "format", Choice(&["text", "json"]), "text", "raw bytes, or an envelope per line"),

@@ -110,7 +110,7 @@ impl RunCgroup {
             }
         }
     }
-    /// `limits.cpu` and `limits.memory`, before the process is in it. What the kernel refuses is not in effect, which the user
+    /// `limits.cpu`, `limits.memory` and `limits.pids`, before the process is in it. What the kernel refuses is not in effect, which the user
     /// has been told by [`missing_controller`].
     fn limit(&self, group: &OwnedFd, spec: &SpawnSpec) {
         let enable = |controller: &str| {
@@ -133,6 +133,10 @@ impl RunCgroup {
             set("memory.max", bytes.to_string());
             // Half a service that lives on is of no use to anybody.
             set("memory.oom.group", "1".to_owned());
+        }
+        if let Some(pids) = spec.pids {
+            enable("pids");
+            set("pids.max", pids.to_string());
         }
     }
     /// Where the directory of a process is.
@@ -310,7 +314,7 @@ pub fn remove_abandoned(sibling: Option<&Path>) {
     }
 }
 
-/// Why a limit that a controller (`cpu`, `memory`) would keep is not in effect here; `None`: it is.
+/// Why a limit that a controller (`cpu`, `memory`, `pids`) would keep is not in effect here; `None`: it is.
 #[must_use]
 pub fn missing_controller(controller: &str) -> Option<String> {
     let parent = match parent() {

@@ -83,6 +83,9 @@ pub struct SpawnSpec {
     /// Bytes of memory for the whole tree, where its cgroup can limit it.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// Processes and threads of the whole tree, where its cgroup can limit them.
+    #[serde(default)]
+    pub pids: Option<u64>,
     /// Umask; absent: inherited.
     pub umask: Option<u32>,
     /// A terminal of its own in the place of the log pipes.
@@ -128,6 +131,7 @@ impl SpawnSpec {
             nofile: None,
             cpu: None,
             memory: None,
+            pids: None,
             umask: None,
             tty: false,
             open_stdin: false,

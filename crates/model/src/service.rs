@@ -107,6 +107,17 @@ pub struct Limits {
     pub memory: Option<ByteSize>,
     /// Open files.
     pub nofile: Option<u64>,
+    /// Processes and threads of the whole tree, 1 or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+}
+
+impl Limits {
+    /// The limits that a cgroup keeps, by the name of the key, which is that of the kernel's controller too, and whether each is set.
+    #[must_use]
+    pub fn of_cgroup(&self) -> [(&'static str, bool); 3] {
+        [("cpu", self.cpu.is_some()), ("memory", self.memory.is_some()), ("pids", self.pids.is_some())]
+    }
 }
 
 /// What to do when a running service turns unhealthy.

@@ -96,6 +96,7 @@ fn describe(
         },
         "limits": {
             "cpu": spec.limits.cpu, "memory": spec.limits.memory.map(|memory| memory.0), "nofile": spec.limits.nofile,
+            "pids": spec.limits.pids,
         },
         "limits_not_enforced": not_enforced(spec, seen),
         "data": spec.data.as_ref().and_then(|name| seen.plan.volumes.get(name)).map(|volume| &volume.path),
@@ -118,9 +119,9 @@ fn last_answer(live: Option<&serde_json::Value>) -> serde_json::Value {
 
 /// The limits that this system does not keep, with the reason.
 fn not_enforced(spec: &ServiceSpec, seen: &Seen) -> serde_json::Map<String, serde_json::Value> {
-    let limited = [("cpu", spec.limits.cpu.is_some()), ("memory", spec.limits.memory.is_some())];
     let reason = |controller| Some((str::to_owned(controller), host_requirements::not_enforced(controller, &seen.project.env)?));
-    limited
+    spec.limits
+        .of_cgroup()
         .into_iter()
         .filter(|(_, is_set)| *is_set)
         .filter_map(|(name, _)| reason(name))

@@ -21,6 +21,7 @@ struct ServiceResources {
     limit_cpu: Option<f64>,
     limit_memory_bytes: Option<u64>,
     limit_nofile: Option<u64>,
+    limit_pids: Option<u64>,
     reserve_cpu: Option<f64>,
     reserve_memory_bytes: Option<u64>,
 }
@@ -85,6 +86,7 @@ fn services(plan: &Plan) -> Vec<ServiceResources> {
         limit_cpu: spec.limits.cpu,
         limit_memory_bytes: spec.limits.memory.map(|size| size.0),
         limit_nofile: spec.limits.nofile,
+        limit_pids: spec.limits.pids,
         reserve_cpu: spec.reserve.cpu,
         reserve_memory_bytes: spec.reserve.memory.map(|size| size.0),
     };
@@ -108,6 +110,7 @@ fn enforcement(switched_off: bool) -> Vec<Enforcement> {
     vec![
         controller("cpu"),
         controller("memory"),
+        controller("pids"),
         Enforcement { limit: "nofile", enforced: true, how: "setrlimit".to_owned() },
         Enforcement { limit: "reserve", enforced: false, how: "compared with the machine at a start, with a warning".to_owned() },
     ]
@@ -115,11 +118,13 @@ fn enforcement(switched_off: bool) -> Vec<Enforcement> {
 
 fn text(found: &Resources) -> String {
     let size = |bytes: Option<u64>| bytes.map(|bytes| ByteSize(bytes).to_string()).unwrap_or_default();
+    let count = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
     let cores = |cores: Option<f64>| cores.map(|cores| cores.to_string()).unwrap_or_default();
     let stated = |one: &&ServiceResources| {
         one.limit_cpu.is_some()
             || one.limit_memory_bytes.is_some()
             || one.limit_nofile.is_some()
+            || one.limit_pids.is_some()
             || one.reserve_cpu.is_some()
             || one.reserve_memory_bytes.is_some()
     };
@@ -132,7 +137,8 @@ fn text(found: &Resources) -> String {
                 one.name.clone(),
                 cores(one.limit_cpu),
                 size(one.limit_memory_bytes),
-                one.limit_nofile.map(|count| count.to_string()).unwrap_or_default(),
+                count(one.limit_nofile),
+                count(one.limit_pids),
                 cores(one.reserve_cpu),
                 size(one.reserve_memory_bytes),
             ]
@@ -146,6 +152,7 @@ fn text(found: &Resources) -> String {
         some_cores(total.limit_cpu),
         some(total.limit_memory_bytes),
         String::new(),
+        String::new(),
         some_cores(total.reserve_cpu),
         some(total.reserve_memory_bytes),
     ]);
@@ -155,9 +162,11 @@ fn text(found: &Resources) -> String {
         size(found.machine.memory_bytes),
         String::new(),
         String::new(),
+        String::new(),
         found.machine.memory_available_bytes.map(|bytes| format!("{} free", ByteSize(bytes))).unwrap_or_default(),
     ]);
-    let mut out = table::render(&["NAME", "LIMIT CPU", "LIMIT MEMORY", "OPEN FILES", "RESERVE CPU", "RESERVE MEMORY"], &rows);
+    let mut out =
+        table::render(&["NAME", "LIMIT CPU", "LIMIT MEMORY", "OPEN FILES", "PROCESSES", "RESERVE CPU", "RESERVE MEMORY"], &rows);
     out.push('\n');
     for one in &found.enforcement {
         let how = if one.enforced { "enforced" } else { "not enforced" };
@@ -178,6 +187,7 @@ mod tests {
             limit_cpu: cpu,
             limit_memory_bytes: memory,
             limit_nofile: None,
+            limit_pids: None,
             reserve_cpu: None,
             reserve_memory_bytes: reserve,
         }

@@ -55,7 +55,6 @@ const DROPPED: &[(&str, &str)] = &[
     ("cpu_rt_runtime", "`limits.cpu` is what there is"),
     ("memswap_limit", "`limits.memory` is what there is"),
     ("mem_swappiness", "`limits.memory` is what there is"),
-    ("pids_limit", "no limit"),
     ("blkio_config", "no limit"),
     ("device_cgroup_rules", "the machine's devices are there"),
     ("devices", "the machine's devices are there"),
@@ -81,6 +80,7 @@ const MAPPED: &[&str] = &[
     "deploy",
     "scale",
     "mem_limit",
+    "pids_limit",
     "mem_reservation",
     "cpus",
     "ulimits",
@@ -109,6 +109,7 @@ pub(super) fn policies(importer: &mut Importer<'_>, draft: &Draft, section: &mut
         importer.report.mapped(node.at, draft.what("ulimits.nofile"), "limits.nofile");
         table.push(("nofile".to_owned(), Toml::Integer(number)));
     }
+    table.extend(processes(importer, draft, limits).map(|pids| ("pids".to_owned(), Toml::Integer(pids))));
     if !table.is_empty() {
         section.set("limits", Toml::Table(table));
     }
@@ -252,12 +253,35 @@ fn amounts(
         let what = draft.what(&format!("deploy.resources.{of}.{name}"));
         match name {
             "cpus" | "memory" => {}
+            "pids" if of == "limits" => {}
             "devices" | "generic_resources" => importer.report.dropped(at, what, "the machine's devices are there"),
-            "pids" => importer.report.dropped(at, what, "no limit"),
             _ => importer.report.not_mapped(at, what, "unknown key"),
         }
     }
     table
+}
+
+/// `pids_limit`, or `pids` of the limits, which is the newer key.
+fn processes(importer: &mut Importer<'_>, draft: &Draft, limits: Option<&YamlNode>) -> Option<i64> {
+    let newer = limits.and_then(|node| node.get("pids")).map(|node| (node, draft.what("deploy.resources.limits.pids")));
+    let older = draft.get("pids_limit").map(|node| (node, draft.what("pids_limit")));
+    let (node, what) = match (newer, older) {
+        (Some(newer), Some((node, what))) => {
+            importer.report.dropped(node.at, what, "deploy.resources.limits.pids says it");
+            newer
+        }
+        (newer, older) => newer.or(older)?,
+    };
+    let number = node.scalar().and_then(|text| importer.values.fill(&text)).and_then(|text| text.trim().parse::<i64>().ok());
+    match number {
+        Some(number @ 1..) if u32::try_from(number).is_ok() => {
+            importer.report.mapped(node.at, what, "limits.pids");
+            return Some(number);
+        }
+        Some(..=0) => importer.report.dropped(node.at, what, "0 and -1 mean no limit"),
+        _ => importer.report.not_mapped(node.at, what, "not a number of processes"),
+    }
+    None
 }
 
 fn stop(importer: &mut Importer<'_>, draft: &Draft, section: &mut Section) {

@@ -226,7 +226,8 @@ fn policies(workload: &Workload, out: &mut Vec<(&str, Yaml)>) {
 fn amounts(limits: &Limits) -> Yaml {
     let cpu = limits.cpu.map(|cpu| ("cpus", Yaml::text(cpu.to_string())));
     let memory = limits.memory.map(|memory| ("memory", Yaml::text(bytes(memory.0))));
-    Yaml::map(cpu.into_iter().chain(memory))
+    let pids = limits.pids.map(|pids| ("pids", Yaml::Integer(i64::try_from(pids).unwrap_or(i64::MAX))));
+    Yaml::map(cpu.into_iter().chain(memory).chain(pids))
 }
 
 /// `512M`, in the largest unit that is exact.

@@ -176,6 +176,9 @@ fn policy_losses(workload: &Workload, losses: &mut Losses) {
     if workload.limits.nofile.is_some() {
         losses.add(format!("{path}.limits.nofile"), "open files have no limit of their own");
     }
+    if workload.limits.pids.is_some() {
+        losses.add(format!("{path}.limits.pids"), "the kubelet limits the processes of a pod (podPidsLimit)");
+    }
 }
 
 /// Claims for volumes, and the right to look at Jobs for what waits for one.

@@ -369,6 +369,9 @@ impl Units<'_> {
         if let Some(memory) = spec.limits.memory {
             out.set("MemoryMax", memory.0);
         }
+        if let Some(pids) = spec.limits.pids {
+            out.set("TasksMax", pids);
+        }
         if let Some(memory) = spec.reserve.memory {
             out.set("MemoryLow", memory.0);
         }
@@ -445,6 +448,7 @@ mod tests {
         api.limits.nofile = Some(4096);
         api.limits.cpu = Some(1.5);
         api.limits.memory = Some(ByteSize(512 << 20));
+        api.limits.pids = Some(64);
         let made = exported(vec![api, spec("db"), spec("cache"), spec("config")], false);
         let unit = text(&made, "devrun-shop.api.service");
         has(
@@ -466,6 +470,7 @@ mod tests {
                 "LimitNOFILE=4096",
                 "CPUQuota=150%",
                 "MemoryMax=536870912",
+                "TasksMax=64",
             ],
         );
         let condition = unit.lines().find(|line| line.starts_with("ExecCondition=sh -c ")).unwrap_or_default();

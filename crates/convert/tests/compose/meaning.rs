@@ -244,6 +244,19 @@ fn zero_is_no_limit() {
 }
 
 #[test]
+fn processes_are_limited_by_either_key() {
+    let converted = compose(
+        "services:\n  a: { image: python, command: x, pids_limit: 100 }\n  b: { image: python, command: x, pids_limit: 1, deploy: { resources: { limits: { pids: 50 } } } }\n  c: { image: python, command: x, pids_limit: -1 }\n  d: { image: python, command: x, pids_limit: many }\n",
+    );
+    has(&converted, "services/a/limits/pids", 100);
+    has(&converted, "services/b/limits/pids", 50);
+    lacks(&converted, "services/c/limits");
+    lacks(&converted, "services/d/limits");
+    says(&converted, KeyOutcome::Dropped, "0 and -1 mean no limit");
+    says(&converted, KeyOutcome::NotMapped, "not a number of processes");
+}
+
+#[test]
 fn configurations_are_handed_over() {
     let yaml = "services:\n  prom: { image: prom/prometheus, configs: [{ source: c, target: /etc/prometheus/prometheus.yml }] }\n  g: { image: grafana/grafana, volumes: ['./provisioning:/etc/grafana/provisioning'] }\n  db: { image: 'mysql:8', command: '--max_connections=33 --default-authentication-plugin=mysql_native_password', environment: { MYSQL_ROOT_PASSWORD: r }, volumes: ['./my.cnf:/etc/mysql/conf.d/my.cnf'] }\n  r: { image: 'redis:7', command: [redis-server, /etc/redis.conf], volumes: ['./redis.conf:/etc/redis.conf'] }\n  mq: { image: 'rabbitmq:3-management', ports: ['22462:5672', '22463:15672'] }\n  app: { image: python, command: x, configs: [{ source: d, target: /etc/app.ini }] }\nconfigs:\n  c: { content: \"scrape_configs: [{ static_configs: [{ targets: ['prom:9090', 'db:3306'] }] }]\\n\" }\n  d: { content: \"key=1\\n\" }\n";
     let fixtures =

@@ -175,6 +175,7 @@ impl Engine {
             nofile: spec.limits.nofile,
             cpu: spec.limits.cpu,
             memory: spec.limits.memory.map(|size| size.0),
+            pids: spec.limits.pids,
             umask: None,
             tty: spec.tty,
             open_stdin: spec.kind == Kind::Service,
