@@ -63,6 +63,16 @@ struct OwnershipRecord {
     group: Option<String>,
 }
 
+/// What the descriptor of a lock says about the process that has it.
+struct LockHolder<'a> {
+    /// The one it belongs to, if that is accounted for here.
+    process: Option<ProcessId>,
+    /// The number that it was given; 0: unknown.
+    number: ProcessId,
+    /// Those that were given this lock.
+    candidates: &'a [ProcessId],
+}
+
 /// All that is known of the processes that are accounted for.
 #[derive(Debug, Clone, Default)]
 pub struct OwnershipIndex {
@@ -153,30 +163,87 @@ impl OwnershipIndex {
             && self.runs.contains(&marks.run)
         {
             let among = self.marks.get(&(marks.service, marks.replica));
-            // The marks are the service's: which of its processes it is, the lock may still tell.
-            return match among {
-                Some(list) if list.len() == 1 => Some((list.first().copied(), Evidence::Marks)),
-                Some(list) => Some((self.by_lock(stat.pid).flatten().or_else(|| self.best(list)), Evidence::Marks)),
-                None => Some((None, Evidence::Marks)),
-            };
+            // The marks are the service's: which of its processes it is, the lock may still tell. Another process of the same service may
+            // belong to another keeper: that of a supervisor which has lost one.
+            let process = among.and_then(|list| match self.by_lock(stat.pid) {
+                None | Some(LockHolder { number: 0, .. }) => self.best(list),
+                Some(holder) => holder.process,
+            });
+            return Some((process, Evidence::Marks));
         }
-        self.by_lock(stat.pid).map(|process| (process, Evidence::Lock))
+        let holder = self.by_lock(stat.pid)?;
+        Some((holder.process.or_else(|| self.best(holder.candidates)), Evidence::Lock))
     }
     /// The holder of one of our locks. The keeper moves the offset of each inherited lock to the process's number, so the
     /// descriptor tells the exact process and not only the service.
-    fn by_lock(&self, pid: i32) -> Option<Option<ProcessId>> {
+    fn by_lock(&self, pid: i32) -> Option<LockHolder<'_>> {
         if self.locks.is_empty() {
             return None;
         }
-        let (file, offset) = process_list::holds_file(pid, |file, path| {
+        let (file, number) = process_list::holds_file(pid, |file, path| {
             self.locks.contains_key(&file) && self.names.get(&file).is_some_and(|names| names.contains(&tail(path)))
         })?;
-        let list = self.locks.get(&file)?;
-        if list.contains(&offset) { Some(Some(offset)) } else { Some(self.best(list)) }
+        let candidates = self.locks.get(&file)?.as_slice();
+        Some(LockHolder { process: candidates.contains(&number).then_some(number), number, candidates })
     }
     /// Of several processes of one service the main one: ending something too late is better than too early.
     fn best(&self, list: &[ProcessId]) -> Option<ProcessId> {
         let main = |process: &&ProcessId| self.records.get(process).is_some_and(|record| record.role == Role::Main);
         list.iter().rev().find(main).or_else(|| list.last()).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Seek, SeekFrom};
+    use std::os::unix::fs::MetadataExt;
+    use std::process::{Command, Stdio};
+
+    use devrun_model::keeper::{Identity, SpawnSpec, StopOrder};
+    use devrun_model::{ServiceId, ServiceName};
+
+    use super::*;
+    use crate::identity;
+
+    /// Two keepers for a moment: one was lost and left its process to the supervisor, and the service is restarted by the next one.
+    #[test]
+    fn another_process_of_the_same_service_is_known_by_the_number_of_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.alive");
+        let file = || File::options().create(true).truncate(false).write(true).open(&path).unwrap();
+        let meta = file().metadata().unwrap();
+        let spec = SpawnSpec {
+            env: [("DEVRUN_RUN_ID", "run"), ("DEVRUN_SERVICE", "api"), ("DEVRUN_REPLICA", "1")]
+                .map(|(k, v)| (k.into(), v.into()))
+                .into(),
+            ..SpawnSpec::plain(
+                7,
+                ServiceId::single(&ServiceName::new("api").unwrap()),
+                1,
+                "/bin/true".into(),
+                path.clone(),
+                StopOrder::plain(0),
+            )
+        };
+        // A leader that is long gone: no process has this start time.
+        let gone = Identity { pid: 4_000_000, start: 1, boot: identity::boot_id().to_owned() };
+        let mut ownership = OwnershipIndex::default();
+        ownership.add(&JournalEntry::new(&spec, "run", gone, (meta.dev(), meta.ino()), None), false);
+        let seen = [Some(7), Some(8), Some(0), None].map(|number| {
+            let stdin = number.map_or_else(Stdio::null, |number| {
+                let mut lock = file();
+                lock.seek(SeekFrom::Start(number)).unwrap();
+                lock.into()
+            });
+            let mut command = Command::new("sleep");
+            command.arg("1000").stdin(stdin).envs(spec.env.iter().map(|(name, value)| (name, value)));
+            let mut child = command.spawn().unwrap();
+            let found = ownership.of(&process_list::stat(child.id().cast_signed()).unwrap());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            found.map(|(process, _)| process)
+        });
+        assert_eq!(seen, [Some(Some(7)), Some(None), Some(Some(7)), Some(Some(7))]);
     }
 }
