@@ -37,6 +37,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("spawn_paths::", "clone3, close_range and children in the keeper's memory are Linux's"),
     ("recipes::every_recipe_as_text", "root runs servers of its recipes in a user namespace, which is Linux's"),
     ("start_first::a_version_that_does_not_come_up_leaves_the_present_one", ACCEPTED),
+    ("start_first::the_present_process_serves_until_the_next_one_is_ready", ACCEPTED),
     ("stopping::o10_a_killed_keeper_is_replaced_and_the_services_do_not_notice", CODES),
     ("state_deleted::a_deleted_state_directory_makes_no_second_stack", NOTICES),
     ("state_deleted::a_stack_without_state_and_runtime_directory_is_stopped_in_order", NOTICES),
