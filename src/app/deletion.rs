@@ -221,6 +221,14 @@ pub fn scratch(places: &Paths, folders: &[PathBuf]) -> Result<(), Failure> {
 /// # Errors
 /// `Config`, naming the path.
 pub fn erase(places: &Paths, path: &Path) -> Result<(), Failure> {
+    // `check` refuses such a volume; one that an earlier version has accepted, or that a link leads to, is not deleted either.
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let holds = |kept: &Path| kept.starts_with(path) || kept.canonicalize().is_ok_and(|kept| kept.starts_with(&real));
+    let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    if !is_link && (holds(&places.root) || holds(&places.state)) {
+        return Err(Failure::new(FailureKind::Config, format!("{} holds the project itself: it is not deleted", path.display()))
+            .help("give the volume a directory of its own in the procfile: devrun check"));
+    }
     removal::remove(path, &[&places.state, &places.root]).map_err(|error| cannot(path, &error))
 }
 

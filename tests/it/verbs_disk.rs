@@ -341,3 +341,40 @@ fn other_modes_and_instances_are_not_passed_over() {
     assert!(!project.path("secrets/infra/key").exists());
     assert!(!project.path(".devrun/data/prod/store").exists() && !project.path(".devrun/instances/b/data/store").exists());
 }
+
+/// A volume is copied and deleted as a whole: none may hold the project.
+#[test]
+fn a_volume_that_holds_the_project_is_refused_and_never_deleted() {
+    let project = Project::new();
+    let stack = |path: &str, more: &str| {
+        format!("[volumes.v]\npath = \"{path}\"\n{more}[services.a]\nrun = \"sleep 1000\"\nvolumes = [\"v\"]\n")
+    };
+    for (path, more, says) in [
+        (".", "", "holds the project itself"),
+        ("..", "", "holds the project itself"),
+        ("x/..", "", "holds the project itself"),
+        ("/", "", "holds the project itself"),
+        (".devrun", "", "holds what devrun keeps"),
+        (".devrun/logs", "", "holds what devrun keeps"),
+        (".devrun/data", "", "holds what devrun keeps"),
+        ("data/", "[volumes.w]\npath = \"./data\"\n", "are one directory"),
+    ] {
+        project.rewrite(&stack(path, more));
+        let check = project.run(&["check"]).code(2).says(says);
+        assert!(check.stderr.contains("class = \"source\""), "{check}");
+        project.run(&["clean", "--only", "v", "--yes"]).code(2);
+        assert!(project.path("procfile.toml").exists(), "{path}");
+    }
+    for path in [".devrun/data/own", "data", "../beside"] {
+        project.rewrite(&stack(path, ""));
+        project.run(&["check"]).code(0);
+    }
+    // Used in place.
+    project.rewrite(&stack(".", "class = \"source\"\n"));
+    project.run(&["check"]).code(0);
+    // By a link: the link goes.
+    project.rewrite(&stack("link", ""));
+    std::os::unix::fs::symlink(".", project.path("link")).expect("a link");
+    project.run(&["clean", "--only", "v", "--yes"]).code(0);
+    assert!(project.path("procfile.toml").exists() && project.path("link").symlink_metadata().is_err());
+}

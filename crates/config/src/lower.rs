@@ -1,6 +1,7 @@
 //! The merged tree → [`Plan`]: every placeholder filled in, every name looked up, every default applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -518,6 +519,31 @@ fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeM
     if failed { Err(Reported) } else { Ok(out) }
 }
 
+/// A volume is copied, put back and deleted as a whole.
+fn check_place(
+    resolver: &Resolver<'_>,
+    others: &BTreeMap<VolumeName, VolumeSpec>,
+    node: &TomlNode,
+    (name, path): (&str, &Path),
+) -> Resolved<()> {
+    let (root, state) = (&resolver.facts.places.root, &resolver.facts.places.state);
+    let in_state = path.starts_with(state) && !path.parent().is_some_and(|parent| parent.starts_with(state.join("data")));
+    let same = others.values().find(|other| other.path == path && other.class != VolumeClass::Source);
+    let fault = if root.starts_with(path) {
+        format!("volume `{name}` holds the project itself")
+    } else if state.starts_with(path) || in_state {
+        format!("volume `{name}` holds what devrun keeps of the project ({})", state.display())
+    } else if let Some(other) = same {
+        format!("`{name}` and `{}` are one directory", other.name)
+    } else {
+        return Ok(());
+    };
+    let help = "a volume is copied and deleted as a whole: give it a directory of its own, path = \"data/";
+    Err(resolver.report(
+        Diagnostic::error(node.span, fault).help(format!("{help}{name}\"; files that are used in place: class = \"source\"")),
+    ))
+}
+
 fn volumes(resolver: &Resolver<'_>) -> Resolved<BTreeMap<VolumeName, VolumeSpec>> {
     let mut out = BTreeMap::new();
     let declared = get(&resolver.document.tree, "volumes").and_then(TomlNode::table);
@@ -545,6 +571,12 @@ fn volumes(resolver: &Resolver<'_>) -> Resolved<BTreeMap<VolumeName, VolumeSpec>
                 .unwrap_or_default();
         }
         let (path, placed) = resolver.volume_path(&name);
+        if placed
+            && class != VolumeClass::Source
+            && let Some(node) = node.and_then(TomlNode::table).and_then(|table| get(table, "path"))
+        {
+            check_place(resolver, &out, node, (&name, &path))?;
+        }
         out.insert(volume.clone(), VolumeSpec { name: volume, class, path, placed });
     }
     Ok(out)

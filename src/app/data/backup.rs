@@ -87,11 +87,7 @@ impl Backup<'_> {
     /// `Config` for a file that exists or a service without data, `Task` for a missing directory, `Elsewhere` for a Postgres that does not run; what the dump or
     /// the copy fails with. There is no file then.
     pub fn take(&self, work: &DataWork) -> Result<BackupManifest, Failure> {
-        // A manifest without its backup is what a kill between the two leaves.
-        if self.file.symlink_metadata().is_ok() {
-            return Err(Failure::new(FailureKind::Config, format!("{} exists already", self.file.display()))
-                .help("choose another file: devrun backup SERVICE -o FILE"));
-        }
+        check_absent(&self.file)?;
         let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !directory.exists() {
             return Err(Failure::new(
@@ -167,12 +163,7 @@ impl Backup<'_> {
         stage.file.sync_all().map_err(|error| cannot_write(&stage.path, &error))?;
         manifest.bytes = std::fs::metadata(&stage.path).map_err(|error| cannot_write(&stage.path, &error))?.len();
         manifest.sha256 = hash_file(&stage.path, &work.cancel)?;
-        manifest.write(&self.file)?;
-        if let Err(failure) = stage.commit(&self.file) {
-            // Without its backup a manifest says nothing.
-            let _ = std::fs::remove_file(manifest_path(&self.file));
-            return Err(failure);
-        }
+        publish(stage, directory, &self.file, &manifest)?;
         bars.end(&ByteSize(manifest.bytes).to_string());
         Ok(manifest)
     }
@@ -376,6 +367,27 @@ pub fn check_programs(
     Ok(())
 }
 
+/// A manifest without its backup is what a kill between the two leaves, and no obstacle.
+fn check_absent(file: &Path) -> Result<(), Failure> {
+    if file.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Failure::new(FailureKind::Config, format!("{} exists already", file.display()))
+        .help("choose another file: devrun backup SERVICE -o FILE"))
+}
+
+/// Gives a whole backup its name, its manifest first. Of two into one file the second touches nothing of the first one.
+fn publish(stage: Stage, directory: &Path, file: &Path, manifest: &BackupManifest) -> Result<(), Failure> {
+    let lock = File::open(directory).and_then(|directory| directory.lock().map(|()| directory));
+    let _lock = lock.map_err(|error| cannot_write(directory, &error))?;
+    check_absent(file)?;
+    manifest.write(file)?;
+    stage.commit(file).inspect_err(|_| {
+        // Without its backup a manifest says nothing.
+        let _ = std::fs::remove_file(manifest_path(file));
+    })
+}
+
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(FailureKind::Task, format!("cannot write {}: {error}", path.display()));
     match error.kind() {
@@ -415,5 +427,30 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // It is gone where it was renamed.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn of_two_backups_into_one_file_the_second_touches_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("b.dump");
+        let backup = |text: &str| {
+            let mut stage = Stage::new(directory.path()).unwrap();
+            stage.file.write_all(text.as_bytes()).unwrap();
+            (stage, BackupManifest::new(BackupFormat::PostgresCustom, text, "shop"))
+        };
+        let (one, two) = (backup("one"), backup("two"));
+        publish(one.0, directory.path(), &file, &one.1).unwrap();
+        let refused = publish(two.0, directory.path(), &file, &two.1).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Config);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "one");
+        assert!(std::fs::read_to_string(manifest_path(&file)).unwrap().contains("\"one\""));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing else is left");
     }
 }

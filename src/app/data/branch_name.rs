@@ -50,12 +50,13 @@ pub fn checked_out(root: &Path) -> Option<String> {
 }
 
 /// A branch's name as one name of a directory: everything but letters, digits, `.`, `_` and `-` is percent-encoded, and so is
-/// a dot in front.
+/// a dot in front, and the first letter of a branch that is called like the file beside the directories ([`LAST`]).
 #[must_use]
 pub fn directory(branch: &str) -> String {
     let mut name = String::with_capacity(branch.len());
     for (at, byte) in branch.bytes().enumerate() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && at > 0) {
+        let is_reserved = at == 0 && branch == LAST;
+        if !is_reserved && byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && at > 0) {
             name.push(char::from(byte));
         } else {
             // Writing to a string cannot fail.
@@ -100,6 +101,8 @@ mod tests {
             ("v1.2", "v1.2"),
             ("ä%", "%C3%A4%25"),
             ("a b", "a%20b"),
+            ("last", "%6Cast"),
+            ("lastly", "lastly"),
         ] {
             assert_eq!(directory(name), expected);
             assert_eq!(branch(expected), name);
