@@ -245,12 +245,12 @@ fn service(spec: &ServiceSpec, read: &Read, masker: &Masker) -> Result<Table, Fa
         put("depends_on", Value::Table(edges));
     }
     if let Some(spec) = &spec.ready {
-        put("ready", Value::Table(ready(spec)));
+        put("ready", Value::Table(ready(spec, masker)));
     }
     if let Some(spec) = &spec.alive {
-        put("alive", Value::Table(ready(spec)));
+        put("alive", Value::Table(ready(spec, masker)));
     }
-    put("stop", Value::Table(stop(spec)));
+    put("stop", Value::Table(stop(spec, masker)));
     for (key, limits) in [("limits", &spec.limits), ("reserve", &spec.reserve)] {
         let limits = self::limits(limits);
         if !limits.is_empty() {
@@ -338,7 +338,7 @@ fn limits(limits: &Limits) -> Table {
     table
 }
 
-fn stop(spec: &ServiceSpec) -> Table {
+fn stop(spec: &ServiceSpec, masker: &Masker) -> Table {
     let name = |signal: devrun_model::Signal| Value::String(signal.to_string().trim_start_matches("SIG").to_owned());
     let mut table = Table::new();
     table.insert("signal".to_owned(), name(spec.stop.signal));
@@ -347,7 +347,7 @@ fn stop(spec: &ServiceSpec) -> Table {
         table.insert("then".to_owned(), name(then));
     }
     if let Some(CommandLine { argv, .. }) = &spec.stop.command {
-        table.insert("command".to_owned(), list(argv));
+        table.insert("command".to_owned(), list(masker.words(argv)));
     }
     if spec.stop.to == StopTo::All {
         table.insert("to".to_owned(), Value::String("all".to_owned()));
@@ -358,7 +358,7 @@ fn stop(spec: &ServiceSpec) -> Table {
     table
 }
 
-fn ready(ready: &ReadySpec) -> Table {
+fn ready(ready: &ReadySpec, masker: &Masker) -> Table {
     let mut table = Table::new();
     let mut put = |key: &str, value: Value| drop(table.insert(key.to_owned(), value));
     for check in &ready.checks {
@@ -369,7 +369,7 @@ fn ready(ready: &ReadySpec) -> Table {
                     put("status", Value::Array(status.iter().map(|code| number(*code)).collect()));
                 }
                 if !headers.is_empty() {
-                    put("headers", map(headers));
+                    put("headers", map(&masker.variables(headers)));
                 }
                 if let Some(body) = body {
                     put("body", Value::String(body.clone()));
@@ -386,7 +386,7 @@ fn ready(ready: &ReadySpec) -> Table {
             Check::Grpc { service, .. } if service.is_empty() => put("grpc", Value::Boolean(true)),
             Check::Grpc { service, .. } => put("grpc", Value::String(service.clone())),
             Check::S3 { .. } => put("s3", Value::Boolean(true)),
-            Check::Cmd { command } => put("cmd", list(&command.argv)),
+            Check::Cmd { command } => put("cmd", list(masker.words(&command.argv))),
             Check::Log { pattern } => put("log", Value::String(pattern.clone())),
             Check::File { path, max_age } => {
                 put("file", Value::String(path.display().to_string()));

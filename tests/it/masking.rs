@@ -217,3 +217,40 @@ fn errors_show_no_password_of_an_address() {
         .procfile("[services.a]\nrun = \"sleep 1000\"\nenv = { DATABASE_URL = \"postgres://u:errPw123@h:99999/d\" }\n");
     project.run(&["check"]).says("99999").says_not("errPw123");
 }
+
+/// What `run` masks is masked in every other command, in headers and in settings too.
+#[test]
+fn config_masks_the_commands_headers_and_settings_of_all_keys() {
+    let project = Project::new().procfile(
+        r#"
+        [services.b]
+        run = "sleep 1000"
+        ready = { cmd = ["true", "--password", "S3KRITcmd"] }
+        stop = { command = ["true", "--token", "S3KRITstop"] }
+        [services.r]
+        use = "redis"
+        set = { masterauth = "S3KRITmaster", requirepass = "S3KRITpass" }
+        [services.a]
+        run = ["redis-cli", "-a", "S3KRITrun"]
+        port = "auto"
+        ready = { http = "/", headers = { Authorization = "Basic S3KRIThdr", X-Api-Key = "S3KRITkey", Cookie = "s=S3KRITc" } }
+        "#,
+    );
+    for command in [&["config"][..], &["config", "--json"], &["inspect", "a"], &["inspect", "b", "--json"], &["check"]] {
+        project.run(command).says_not("S3KRIT");
+    }
+}
+
+/// The report is printed by `import`, by `check` and at a start beside a compose file; the procfile has the values themselves.
+#[test]
+fn the_report_of_a_compose_file_prints_no_secret() {
+    let project = Project::new();
+    project.write(
+        "docker-compose.yml",
+        "services:\n  meili: { image: 'getmeili/meilisearch:v1.6', command: meilisearch --master-key S3KRIT3 }\n  cache: { image: 'redis:7', command: redis-server --tls-key-file-pass S3KRIT2 }\n  app: { image: 'python:3', command: 'sh -c \"sleep 1000 --token S3KRIT4 || exec sleep 1000\"' }\n  k: { image: 'quay.io/keycloak/keycloak:24', command: 'start-dev --db-password S3KRIT5 --db-url jdbc:postgresql://h/d?password=S3KRIT6' }\n",
+    );
+    project.run(&["check"]).says_not("S3KRIT");
+    let import = project.run(&["import", "docker-compose.yml", "-o", "out.toml"]);
+    assert!(!import.stderr.contains("S3KRIT") && !import.stdout.contains("S3KRIT"), "{import}");
+    assert!(project.read("out.toml").contains("S3KRIT4"), "the command itself stays as it is");
+}

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+#[cfg(feature = "compose")]
+use devrun_model::mask::Masker;
+
 /// A place: which of the files that were read, the line and the column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct At {
@@ -112,7 +115,9 @@ impl ConversionReport {
         Self { files, ..Self::default() }
     }
     pub(crate) fn add(&mut self, outcome: KeyOutcome, at: At, what: impl Into<String>, text: impl Into<String>) {
-        let line = ReportLine { at, outcome, what: one_line(&what.into()), text: one_line(&text.into()) };
+        // The report is printed, and stands in the logs of CI. The procfile has the values themselves.
+        let shown = Masker::default().thorough().text(&text.into());
+        let line = ReportLine { at, outcome, what: one_line(&what.into()), text: one_line(&shown) };
         if self.added.insert(ReportLine { at: At { column: 0, ..at }, ..line.clone() }) {
             self.lines.push(line);
         }

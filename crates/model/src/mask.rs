@@ -86,9 +86,17 @@ impl Masker {
     pub fn words(&self, words: &[String]) -> Vec<String> {
         let mut flag = false;
         let mut masked = Vec::with_capacity(words.len());
+        // Which options of one letter are followed by a secret depends on the program, which is a word before.
+        let mut short = Vec::new();
+        secret_text::short_options(&words.join("\n"), &mut short);
+        let mut begin = 0;
         for word in words {
             let value = flag && !word.starts_with("--") && !self.reveal;
-            masked.push(if value { MASK.to_owned() } else { self.text(word) });
+            let end = begin + word.len();
+            let inside = |found: &&Range<usize>| begin <= found.start && found.end <= end && !self.reveal;
+            let own = short.iter().filter(inside).map(|found| found.start - begin..found.end - begin).collect();
+            masked.push(if value { MASK.to_owned() } else { self.text(&cover(word, own)) });
+            begin = end + 1;
             flag = word.starts_with("--")
                 && !word.contains('=')
                 && super::secret_name::secrecy(word) == super::secret_name::Secrecy::Strong;
@@ -248,9 +256,30 @@ mod tests {
     }
 
     #[test]
+    fn words_after_an_option_of_their_program() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (line, expected) in [
+            ("redis-cli -a S3KRIT ping", "redis-cli -a •••• ping"),
+            ("mysql -pS3KRIT", "mysql -p••••"),
+            ("app --password S3KRIT -a x", "app --password •••• -a x"),
+            ("curl --user a:S3KRIT http://h", "curl --user a:•••• http://h"),
+        ] {
+            assert_eq!(masker(&[]).words(&words(line)), words(expected));
+        }
+    }
+
+    #[test]
     fn what_a_text_gives_away() {
         let plain = masker(&[]);
         for (text, expected) in [
+            ("redis-cli -h x -a S3KRIT ping", "redis-cli -h x -a •••• ping"),
+            ("mysql -u root -pS3KRIT -h x", "mysql -u root -p•••• -h x"),
+            ("/usr/bin/mysqldump -p db", "/usr/bin/mysqldump -p db"),
+            ("sshpass -p S3KRIT ssh x", "sshpass -p •••• ssh x"),
+            ("curl -fsS -u admin:S3KRIT http://h/", "curl -fsS -u admin:•••• http://h/"),
+            ("curl -u admin:$PASS http://h/; tar -a x", "curl -u admin:$PASS http://h/; tar -a x"),
+            ("run = [\"redis-cli\", \"-a\", \"S3KRIT\"]", "run = [\"redis-cli\", \"-a\", \"••••\"]"),
+            ("docker run -p 80:80 -u 1000:1000 x", "docker run -p 80:80 -u 1000:1000 x"),
             ("postgres://u:dsnPassw0rd@h/db", "postgres://u:••••@h/db"),
             ("postgres://postgres:postgres@127.0.0.1:5432/postgres", "postgres://postgres:••••@127.0.0.1:5432/postgres"),
             ("redis://:p%40ss@h:6379/0 and amqp://a:b@h", "redis://:••••@h:6379/0 and amqp://a:••••@h"),

@@ -37,6 +37,9 @@ const STRONG: &[&str] = &[
     "PASSKEY",
     "PSK",
     "MNEMONIC",
+    // Redis.
+    "REQUIREPASS",
+    "MASTERAUTH",
 ];
 const WEAK: &[&str] = &["KEY", "KEYS", "AUTH", "COOKIE", "COOKIES", "SALT", "SIGNATURE", "PRIVATE", "PINCODE"];
 /// Strong as the last word of a name with something before it: REDIS_PW, but not PW_TEST_REPORTER.

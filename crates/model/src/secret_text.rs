@@ -14,8 +14,69 @@ pub fn find(text: &str, thorough: bool) -> Vec<Range<usize>> {
     tokens(text, &mut found);
     headers(text, &mut found);
     webhooks(text, &mut found);
+    short_options(text, &mut found);
     found
 }
+
+/// Options of one letter that are followed by a password: of `redis-cli`, of the clients of MySQL, of `sshpass`, and the logins of `curl`
+/// and its like (`-u NAME:PASSWORD`).
+pub(crate) fn short_options(text: &str, found: &mut Vec<Range<usize>>) {
+    let mut begin = 0;
+    let mut words = Vec::new();
+    for part in text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '[' | ']')) {
+        let word = part.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '[' | ']'));
+        if !word.is_empty() {
+            words.push((begin, word));
+        }
+        begin += part.len();
+    }
+    let mut program = "";
+    for (at, (begin, word)) in words.iter().enumerate() {
+        let name = word.rsplit('/').next().unwrap_or_default();
+        if SHORT_OPTIONS.iter().any(|(programs, ..)| programs.contains(&name)) {
+            program = name;
+            continue;
+        }
+        let before = at.checked_sub(1).and_then(|before| words.get(before)).map_or("", |(_, word)| word);
+        for (_, option, form) in SHORT_OPTIONS.iter().filter(|(programs, ..)| programs.contains(&program)) {
+            let secret = match form {
+                OptionForm::Next if before == *option => 0,
+                OptionForm::Joined if word.len() > option.len() && word.starts_with(option) && !word.starts_with("--") => {
+                    option.len()
+                }
+                OptionForm::Login if before == *option => match word.find(':') {
+                    Some(colon) => colon + 1,
+                    None => continue,
+                },
+                _ => continue,
+            };
+            if secret < word.len() && !word[secret..].starts_with(['$', '<', '…']) {
+                found.push(begin + secret..begin + word.len());
+            }
+        }
+    }
+}
+
+/// Where the password of such an option stands.
+#[derive(Debug, Clone, Copy)]
+enum OptionForm {
+    /// It is the next word.
+    Next,
+    /// It follows in the same word.
+    Joined,
+    /// It follows a colon in the next word.
+    Login,
+}
+
+const MYSQL: &[&str] = &["mysql", "mariadb", "mysqldump", "mariadb-dump", "mysqladmin", "mariadb-admin"];
+
+const SHORT_OPTIONS: &[(&[&str], &str, OptionForm)] = &[
+    (&["redis-cli", "valkey-cli"], "-a", OptionForm::Next),
+    (&["sshpass"], "-p", OptionForm::Next),
+    (MYSQL, "-p", OptionForm::Joined),
+    (&["curl", "wget", "http"], "-u", OptionForm::Login),
+    (&["curl", "wget", "http"], "--user", OptionForm::Login),
+];
 
 /// `Authorization: Basic …` of HTTP: nothing but a credential follows the scheme there.
 fn headers(text: &str, found: &mut Vec<Range<usize>>) {
