@@ -60,7 +60,7 @@ pub(crate) fn is_hidden(path: &str) -> bool {
     decoded.split(|byte| *byte == b'/').any(|segment| segment.starts_with(b".") && segment != b".well-known")
 }
 
-fn decode(path: &[u8], wanted: impl Fn(u8) -> bool) -> Vec<u8> {
+pub(crate) fn decode(path: &[u8], wanted: impl Fn(u8) -> bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut at = 0;
     while let Some(byte) = path.get(at) {

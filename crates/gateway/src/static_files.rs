@@ -1,6 +1,8 @@
 //! Directories and files that the gateway serves itself. Ranges, ETags, conditional requests and types are `tower-http`'s; here is
 //! where a path leads, what is never served, and what answers for the paths of a single-page application.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -10,7 +12,7 @@ use tower_http::services::fs::ServeFileSystemResponseBody;
 use tower_http::services::{ServeDir, ServeFile};
 
 use super::own_response::{Problem, redirect};
-use super::request_path::is_hidden;
+use super::request_path::{decode, is_hidden};
 use super::response_body::ResponseBody;
 
 /// A request for a file.
@@ -53,6 +55,9 @@ pub(crate) async fn serve(
         // Without the slash the links of the index page would lead beside the directory.
         return Ok(redirect(&format!("{}/", asked.base), "", asked.uri.query()));
     }
+    if is_special(root, rest).await {
+        return Err(missing());
+    }
     let mut directory = ServeDir::new(root).redirect_path_prefix(asked.base);
     match served(directory.try_call(request(asked, rest)?).await) {
         Err(problem) if problem.status == StatusCode::NOT_FOUND => match fallback.filter(|_| is_page(rest, asked.headers)) {
@@ -66,6 +71,17 @@ pub(crate) async fn serve(
         },
         other => other,
     }
+}
+
+/// Whether there is something else than a file or a directory: to open a named pipe takes a thread for as long as nothing writes to it.
+async fn is_special(root: &Path, rest: &str) -> bool {
+    let path = root.join(OsStr::from_bytes(&decode(rest.trim_start_matches('/').as_bytes(), |_| true)));
+    for path in [path.join("index.html"), path] {
+        if tokio::fs::metadata(&path).await.is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+            return true;
+        }
+    }
+    false
 }
 
 fn missing() -> Problem {
@@ -177,6 +193,21 @@ mod tests {
             assert!(response.status().is_client_error(), "{path}: {}", response.status());
         }
         assert_eq!(get(site.path(), None, "", "/.env", &[]).await.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_named_pipe_holds_up_nothing() {
+        let site = site();
+        for name in ["ff", "docs/p q", "docs/pipe/index.html"] {
+            let path = site.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        }
+        for path in ["/ff", "/docs/p%20q", "/docs/pipe/"] {
+            assert_eq!(get(site.path(), None, "", path, &[]).await.status(), StatusCode::NOT_FOUND, "{path}");
+        }
+        std::os::unix::fs::symlink("app.js", site.path().join("link")).unwrap();
+        assert_eq!(text(get(site.path(), None, "", "/link", &[]).await).await, "0123456789");
     }
 
     #[tokio::test]
