@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 
-use clap::Parser;
-
 use crate::app::trace_output;
 use crate::ui::term::{Term, say};
 use devrun_model::exit;
@@ -32,6 +30,7 @@ use super::show::{
     web, why,
 };
 use super::store::binaries;
+use super::typed_command;
 use super::unknown_command;
 use super::usage_error::UsageError;
 use super::version;
@@ -59,7 +58,7 @@ fn run(words: Vec<OsString>) -> i32 {
         };
     }
     let words = args::follow_after_logs(words);
-    let cli = match Cli::try_parse_from(&words) {
+    let cli = match typed_command::parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {

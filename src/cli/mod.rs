@@ -18,6 +18,7 @@ pub mod service;
 pub mod show;
 pub mod store;
 pub mod table_args;
+pub mod typed_command;
 pub mod unknown_command;
 pub mod usage_error;
 pub mod version;
