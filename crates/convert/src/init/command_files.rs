@@ -10,6 +10,7 @@ pub(super) fn procfile(directory: &SourceDirectory) -> Vec<Script> {
     let Some((file, text)) = ["Procfile.dev", "Procfile"].into_iter().find_map(|file| Some((file, directory.text(file)?))) else {
         return Vec::new();
     };
+    let base = directory.text(".env").and_then(port_of).unwrap_or(5000);
     let mut found: Vec<Script> = Vec::new();
     for line in text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let Some((name, command)) = line.split_once(':').map(|(name, command)| (name.trim(), command.trim())) else { continue };
@@ -17,13 +18,14 @@ pub(super) fn procfile(directory: &SourceDirectory) -> Vec<Script> {
         if name.is_empty() || command.is_empty() || name == "release" || found.iter().any(|script| script.role == name) {
             continue;
         }
-        let port = if command.contains("rails s") {
-            Some(3000)
-        } else {
-            // As foreman counts.
-            command.contains("PORT").then(|| 5000 + 100 * u16::try_from(found.len()).unwrap_or(0))
-        };
+        // As foreman counts; of `web` alone it is known that it listens there.
+        let number = u16::try_from(found.len()).ok().and_then(|at| base.checked_add(at.checked_mul(100)?));
+        let is_rails = command.contains("rails s");
+        let port = if is_rails { Some(3000) } else { number.filter(|_| name == "web") };
         let mut script = Script { is_shell: true, ..Script::new(name, command, port, file) };
+        if port.is_none() && (command.contains("$PORT") || command.contains("${PORT")) {
+            script.env.extend(number.map(|number| ("PORT", number.to_string())));
+        }
         if service_name(name) != name {
             script.from = format!("{file}, where it is `{name}`");
         }
@@ -33,6 +35,12 @@ pub(super) fn procfile(directory: &SourceDirectory) -> Vec<Script> {
         found.push(script);
     }
     found
+}
+
+/// The port of the first line, where an env file says one.
+fn port_of(env: &str) -> Option<u16> {
+    let values = env.lines().filter_map(|line| line.trim().trim_start_matches("export ").trim_start().strip_prefix("PORT="));
+    values.filter_map(|value| value.trim().trim_matches(['"', '\'']).parse().ok()).next_back().filter(|port| *port > 0)
 }
 
 /// `deno task dev`, or a target of a Makefile where nothing else was found.

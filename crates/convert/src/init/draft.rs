@@ -45,7 +45,12 @@ pub fn draft(found: &FoundProgram, schema: &str) -> String {
         file.services.push((recipe.clone(), section));
     }
     for script in &scripts {
-        file.services.push((script.name.clone(), section_of(script, &recipes, &scripts)));
+        let mut section = section_of(script, &recipes, &scripts);
+        // Programs of such projects expect it in their environment; `[project] env_file` is for placeholders alone.
+        if found.has_env_file() || sample.is_some() {
+            section.set("env_file", Toml::texts([".env"]));
+        }
+        file.services.push((script.name.clone(), section));
         for install in &script.installs {
             let name = task_name(install, &scripts, script);
             if !file.tasks.iter().any(|(known, _)| *known == name) {
@@ -265,10 +270,39 @@ mod tests {
         assert_eq!(port(&[("package.json", &dev("tsc --watch")), ("src/index.ts", express)]), [""]);
         assert_eq!(port(&[("package.json", &dev("PORT=4000 node server.js")), ("server.js", express)]), [""]);
         assert_eq!(port(&[("package.json", &dev("node server.js")), ("server.js", "x(process.env.DB_PORT)\n")]), [""]);
+        // Where a proxy expects it, as an address in a file does not follow another port.
+        let server = "app.listen(process.env.PORT || 3001)\n";
+        let proxy = "server: { proxy: { '/api': 'http://localhost:3001' } }";
+        assert_eq!(port(&[("package.json", &dev("node server.js")), ("server.js", server), ("vite.config.ts", proxy)]), ["3001"]);
+        assert_eq!(port(&[("package.json", &dev("node server.js")), ("server.js", express), ("vite.config.ts", proxy)]), auto);
         assert_eq!(port(&[("go.mod", ""), ("main.go", go)]), auto);
         assert_eq!(port(&[("go.mod", ""), ("main.go", "func main() {}")]), [""]);
         assert_eq!(port(&[("go.mod", ""), ("cmd/api/main.go", go), ("cmd/job/main.go", "")]), ["\"auto\"", ""]);
         assert_eq!(super::super::named_files(&dev("node ./a.js ../b.js /c.js && x d.txt")), ["a.js", "lib/start.js"]);
+    }
+
+    #[test]
+    fn a_procfile_keeps_what_it_has_without_one() {
+        let table = |env: &str| {
+            let mut found = FoundProgram::default();
+            found.look("", "Procfile", "web: node web.js\nworker: node worker.js\necho: echo $PORT && sleep 1000\n");
+            if !env.is_empty() {
+                found.look("", ".env", env);
+            }
+            let text = draft(&found, "x");
+            toml::from_str::<toml::Table>(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))["services"].clone()
+        };
+        let plain = table("");
+        assert_eq!(plain["web"]["port"].as_integer(), Some(5000));
+        assert!(plain["worker"].get("port").is_none() && plain["worker"].get("env").is_none());
+        assert!(plain["echo"].get("port").is_none(), "nothing says that it listens");
+        assert_eq!(plain["echo"]["env"]["PORT"].as_str(), Some("5200"));
+        assert!(plain["web"].get("env_file").is_none());
+        let with = table("A=1\nexport PORT=7000\n");
+        assert_eq!((with["web"]["port"].as_integer(), with["echo"]["env"]["PORT"].as_str()), (Some(7000), Some("7200")));
+        for name in ["web", "worker", "echo"] {
+            assert_eq!(with[name]["env_file"].to_string(), "[\".env\"]", "{name}");
+        }
     }
 
     #[test]

@@ -104,12 +104,31 @@ impl FoundProgram {
                         .unwrap_or(name),
                 };
                 script.dir.clone_from(dir);
+                if script.reads_port {
+                    script.port = self.expected_port(place);
+                }
                 // What is bundled for a browser has no use for a database.
                 script.uses = if script.role == ASSETS { Vec::new() } else { needs::recipes(place) };
                 scripts.push(script);
             }
         }
         scripts
+    }
+
+    /// The port that a program takes without PORT, where the proxy of a bundler expects it there: an address that is written in a file
+    /// does not follow another port.
+    fn expected_port(&self, place: &SourceDirectory) -> Option<u16> {
+        let is_proxy = |name: &str| name.starts_with("vite.config.") || name == "package.json";
+        let proxies = self.places.values().flat_map(SourceDirectory::texts).filter(|(name, _)| is_proxy(name));
+        let addresses =
+            proxies.flat_map(|(_, text)| ["localhost:", "127.0.0.1:"].into_iter().flat_map(|host| text.split(host).skip(1)));
+        let numbers = addresses.filter_map(|rest| rest.split(|char: char| !char.is_ascii_digit()).next()?.parse::<u16>().ok());
+        let is_usual = |number: &u16| {
+            let number = number.to_string();
+            let is_word = |line: &str| line.split(|char: char| !char.is_ascii_alphanumeric()).any(|word| word == number);
+            place.texts().flat_map(|(_, text)| text.lines()).any(|line| line.contains("PORT") && is_word(line))
+        };
+        numbers.into_iter().find(is_usual)
     }
 
     /// Applications that cannot be started, as it is not known where they are.

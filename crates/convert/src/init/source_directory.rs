@@ -77,6 +77,9 @@ pub const LOOKED_AT: &[&str] = &[
     "src/server.ts",
     "tasks.py",
     "uv.lock",
+    "vite.config.js",
+    "vite.config.mjs",
+    "vite.config.ts",
     "worker.py",
     "wsgi.py",
     "yarn.lock",
@@ -150,6 +153,10 @@ impl SourceDirectory {
     }
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.files.get(name).map(String::as_str)
+    }
+    /// Each file that was read.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|(name, text)| (name.as_str(), text.as_str()))
     }
     /// The first of these that is there.
     pub(super) fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
