@@ -149,7 +149,9 @@ fn check_service(resolver: &Resolver<'_>, service: &DeclaredService) {
     }
     if let Some(node) = service.get("env_file") {
         for file in resolver.document.env_files_of(node) {
-            if !resolver.has_file(&file.path) && (file.required || !resolver.document.plain) {
+            // The next `up` makes it.
+            let is_made = resolver.document.env_sample().is_some_and(|sample| sample.to == file.path);
+            if !resolver.has_file(&file.path) && !is_made && (file.required || !resolver.document.plain) {
                 let message = format!("cannot find env file {}", file.text);
                 resolver.report(if file.required {
                     Diagnostic::error(file.span, message).help("make it, or take `required` out")

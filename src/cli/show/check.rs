@@ -112,6 +112,10 @@ fn missing_programs(read: &load::Read, project: &load::Project) -> Result<(), Fa
 /// What the env files lack, and what they hold for nobody.
 fn drift(read: &load::Read) -> Result<(), Failure> {
     let sample = read.document.env_sample();
+    if let Some(sample) = sample.as_ref().filter(|sample| sample.from.exists() && !sample.to.exists()) {
+        say(format!("{} is made from {} by the next `devrun up`", sample.to.display(), sample.from.display()));
+        return Ok(());
+    }
     let text = sample.as_ref().map(|sample| trusted_file::read_trusted(&sample.from)).transpose()?.flatten();
     let drift = read.document.drift(&read.facts, text.as_deref());
     if drift == devrun_config::Drift::default() {

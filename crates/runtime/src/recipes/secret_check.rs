@@ -31,12 +31,12 @@ pub fn check_secrets(plan: &Plan, missing: &BTreeMap<String, String>, dir: &Path
             )
             .help(match super::password_rotation(&recipe.recipe.name) {
                 PasswordRotation::Anew => format!(
-                    "put the file back; or have a new password set through the server's private socket at the next start: \
+                    "put the file back, or the password into the procfile if it stood there; or have a new password set through the server's private socket at the next start: \
                      devrun secret rotate {name} (to start over without the data: devrun clean --only {})",
                     volume.name
                 ),
                 PasswordRotation::FromOld | PasswordRotation::Never => {
-                    format!("put the file back; or start over without the data: devrun clean --only {}", volume.name)
+                    format!("put the file back, or the password into the procfile if it stood there; or start over without the data: devrun clean --only {}", volume.name)
                 }
             }));
         }
