@@ -6,8 +6,9 @@
 use std::fmt::Write as _;
 
 use devrun_model::hidden_char::is_hidden;
-use devrun_model::mask::MASK;
+use devrun_model::mask::{MASK, cover};
 
+use super::masked_lines;
 use super::source_map::{Sources, Span, Text};
 
 /// How bad it is.
@@ -238,10 +239,17 @@ fn excerpt(text: &Text, span: Span, paint: Paint, out: &mut String) {
     }
     let position = text.position(span.start);
     let (line, line_start) = text.line(position.line);
-    let chars: Vec<char> = printable(line).chars().collect();
-    let from = (position.column - 1).min(chars.len());
+    let hidden = masked_lines::hidden(text, position.line);
+    let chars: Vec<char> = printable(&cover(line, hidden.clone())).chars().collect();
+    // The caret stands under what is shown in the place of its byte: under a mask for one that is hidden.
+    let column = |byte: usize| {
+        let byte = hidden.iter().filter(|stretch| stretch.contains(&byte)).map(|stretch| stretch.start).fold(byte, usize::min);
+        let stretches = hidden.iter().filter(|stretch| stretch.end <= byte).cloned().collect();
+        cover(line.get(..byte).unwrap_or(line), stretches).chars().count().min(chars.len())
+    };
+    let from = column((span.start - line_start) as usize);
     let end_in_line = (span.end.max(span.start) - line_start) as usize;
-    let marked = line.get((span.start - line_start) as usize..end_in_line.min(line.len())).map_or(1, |s| s.chars().count());
+    let marked = column(end_in_line.min(line.len())).saturating_sub(from);
     let (first, last) = window(chars.len(), from);
     let shown: String = chars[first..last].iter().collect();
     let (before, after) = (if first > 0 { "…" } else { "" }, if last < chars.len() { "…" } else { "" });

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
+use super::masked_lines::is_showable_name;
 use super::template::{self, Name, Operator, Part};
 use super::value_limits::{LARGEST_SUM, LARGEST_VALUE};
 
@@ -153,8 +154,12 @@ impl DotenvParser<'_> {
         let separator = self.rest()[length..].chars().next();
         let good = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
         if !good {
-            let shown =
-                if name.is_empty() { "the line names no variable".to_owned() } else { format!("invalid variable name {name:?}") };
+            let shown = match name.as_str() {
+                "" => "the line names no variable".to_owned(),
+                // It may be the value of a secret.
+                name if separator.is_none_or(|c| c == '\n') || !is_showable_name(name) => "invalid variable name".to_owned(),
+                name => format!("invalid variable name {name:?}"),
+            };
             let end = self.line_end();
             self.fault(start, end, shown, HELP, false);
             self.skip_line();

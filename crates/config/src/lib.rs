@@ -34,6 +34,7 @@ mod interpolate;
 mod listen;
 mod local_ca;
 mod lower;
+mod masked_lines;
 mod masked_values;
 mod merge;
 mod on_demand;

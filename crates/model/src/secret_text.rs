@@ -142,7 +142,8 @@ fn logins(text: &str, found: &mut Vec<Range<usize>>) {
             let head = rest.as_bytes()[..next].iter().rev().take_while(|byte| is_scheme(**byte)).count();
             end = next - head;
         }
-        if let Some(range) = password_of(&text[scheme..at], &rest[..end]) {
+        let is_placeholder = |range: &Range<usize>| rest[range.clone()].starts_with("${");
+        if let Some(range) = password_of(&text[scheme..at], &rest[..end]).filter(|range| !is_placeholder(range)) {
             found.push(begin + range.start..begin + range.end);
         }
     }
@@ -230,8 +231,8 @@ fn assignments(text: &str, thorough: bool, found: &mut Vec<Range<usize>>) {
         let start = end - bytes[..end].iter().rev().take_while(|byte| is_name(**byte)).count();
         let name = &text[start..end];
         let flag = name.starts_with("--");
-        // Most words of a line are followed by a blank and are no options.
-        if name.is_empty() || *byte == b' ' && !flag {
+        // Most words of a line are followed by a blank and are no options. In `${NAME:-…}` an operator follows.
+        if name.is_empty() || text[..start].ends_with("${") || *byte == b' ' && !flag {
             continue;
         }
         // In a connection string it is a password; where a shell keeps its working directory, a path follows.
@@ -251,7 +252,7 @@ fn assignments(text: &str, thorough: bool, found: &mut Vec<Range<usize>>) {
             let value = &text[range.clone()];
             let path = name.eq_ignore_ascii_case("pwd") && value.starts_with('/');
             let written = path
-                || value.starts_with('…')
+                || value.starts_with(['…', '→'])
                 || value.starts_with("${")
                 || value.starts_with("<secret ")
                 || value.starts_with("$(");
