@@ -1,5 +1,5 @@
-//! Files with secrets that git tracks, or would track with the next `git add`: key files, env files, the generated env file and the
-//! directory of generated secrets.
+//! Files with secrets that git tracks, or would track with the next `git add`: key files, env files, the generated env file, the
+//! directory of generated secrets, and the files of `[secrets]`.
 //!
 //! Nothing of the project is run by a command that only looks: no git that lies in it, and no hook that it configures.
 
@@ -87,7 +87,8 @@ fn below(project: &Project, path: &Path) -> Option<String> {
 fn search_paths(project: &Project, read: &Read) -> Vec<PathBuf> {
     let dir = read.required_values().map(|wants| wants.secrets_dir).unwrap_or_else(|_| project.root.join("secrets/infra"));
     let generated = read.document.generated_paths().into_iter().flat_map(|paths| paths.keys.into_iter().chain([paths.output]));
-    std::iter::once(dir).chain(generated).chain([".env", "*.env", ".env.*"].map(PathBuf::from)).collect()
+    let files = read.document.secret_files().into_iter().map(|(_, path)| path).filter(|path| path.starts_with(&project.root));
+    std::iter::once(dir).chain(generated).chain(files).chain([".env", "*.env", ".env.*"].map(PathBuf::from)).collect()
 }
 
 /// Files that are there, or that the next start writes.
@@ -99,6 +100,7 @@ fn candidates(project: &Project, read: &Read) -> Vec<String> {
         let entries = std::fs::read_dir(&keys).into_iter().flatten().flatten().map(|entry| entry.path());
         found.extend(entries.filter(|path| path.is_file()));
     }
+    found.extend(read.document.secret_files().into_iter().map(|(_, path)| path).filter(|path| path.is_file()));
     found.extend(read.document.files().0.into_iter().chain([project.root.join(".env")]).filter(|path| path.is_file()));
     found.iter().filter_map(|path| below(project, path)).collect()
 }

@@ -34,3 +34,17 @@ fn secrets_that_git_does_not_ignore_are_said_by_check_and_doctor() {
     git(&project, "git add -f .env");
     project.run(&["doctor"]).says("git tracks .env").says_not("git does not ignore");
 }
+
+#[test]
+fn files_of_secrets_are_named_too() {
+    let text = "[secrets]\nfiles = { pw = \"./secrets/pg_pw\", far = \"/etc/hostname\" }\n[services.a]\nrun = \"{svc:a}\"\nenv = { PW = \"${secret.pw}\" }\n";
+    let project = Project::new().procfile(text);
+    project.write("secrets/pg_pw", "x");
+    git(&project, "git init -q .");
+    for command in ["check", "doctor"] {
+        let said = project.run(&[command]);
+        assert!(said.to_string().contains("git does not ignore secrets/pg_pw"), "{said}");
+    }
+    git(&project, "git add -f secrets/pg_pw");
+    project.run(&["doctor"]).says("git tracks secrets/pg_pw");
+}

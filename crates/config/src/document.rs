@@ -268,7 +268,8 @@ impl Document {
     }
 
     /// `[secrets].files`: names and absolute paths.
-    pub(super) fn secret_files(&self) -> Vec<(String, PathBuf)> {
+    #[must_use]
+    pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
         let node = get(&self.tree, "secrets").and_then(TomlNode::table).and_then(|secrets| get(secrets, "files"));
         let files = node.and_then(TomlNode::table).into_iter().flatten();
         files.filter_map(|(name, node)| Some((name.clone(), absolute(&self.root, node.text()?)))).collect()

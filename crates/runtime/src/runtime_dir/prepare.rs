@@ -21,8 +21,8 @@ const MOST_ATTEMPTS: u32 = 50;
 /// `Config` when a directory cannot be made or written to, belongs to somebody else, or is open to others.
 pub fn prepare(places: &Paths) -> Result<(), Failure> {
     let home = places.root.join(STATE);
-    let ephemeral = is_ephemeral(places);
-    if !ephemeral {
+    let leaves_no_pointer = is_ephemeral(places) || is_closed_project(places, &home);
+    if !leaves_no_pointer {
         make_private(&home, "state")?;
         // The directory ignores itself, so that no project has to be told about it.
         write_once(&home.join(".gitignore"), b"*\n")?;
@@ -30,7 +30,7 @@ pub fn prepare(places: &Paths) -> Result<(), Failure> {
     make_private(&places.state, "state")?;
     let located = StateLocation::of(places).map_err(|error| cannot_write(&places.state, &error))?;
     let base = base_of(&places.state);
-    if !ephemeral && !base.starts_with(&home) {
+    if !leaves_no_pointer && !base.starts_with(&home) {
         // Only a closed directory may point elsewhere.
         fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).map_err(|error| cannot_write(&home, &error))?;
         if base != places.state {
@@ -44,6 +44,14 @@ pub fn prepare(places: &Paths) -> Result<(), Failure> {
     make_private(&places.logs(), "log")?;
     prepare_run(places, &located.text())?;
     write(&places.state.join(RUN_POINTER), &line_of(&places.run))
+}
+
+/// Whether the state lies elsewhere and nothing can be written to the project, so that no pointer can lead there: each command needs
+/// `--state-dir` then.
+fn is_closed_project(places: &Paths, home: &Path) -> bool {
+    let wanted = if home.is_dir() { home } else { &places.root };
+    let closed = || nix::unistd::access(wanted, nix::unistd::AccessFlags::W_OK).is_err();
+    !base_of(&places.state).starts_with(home) && closed()
 }
 
 /// Makes the runtime directory. A supervisor whose state directory was deleted may be removing it at this moment, as the last thing
