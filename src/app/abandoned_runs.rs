@@ -21,6 +21,9 @@ use crate::app::load;
 /// Of the directory that such a copy has for itself alone; its state is in `state` below it.
 pub const PREFIX: &str = "devrun-";
 
+/// How the name of the directory of a copy ends while it is removed.
+const REMOVED: &str = "removed";
+
 /// One that has started nothing is taken for abandoned after this time. Its directories are there before its lock is, and in between a
 /// person may be asked something.
 const UNSTARTED_AGE: Duration = Duration::from_secs(10 * 60);
@@ -65,6 +68,11 @@ impl AbandonedRun {
 /// Removes the runtime directory of a stack that has ended, and of a temporary copy everything.
 pub fn remove_directories(places: &Paths) {
     let own = own_directory(places).filter(|_| runtime_dir::is_ephemeral(places));
+    // By another name whatever is left of it after a kill is known to be of no use: what names it is removed next.
+    let own = own.map(|own| {
+        let removed = own.with_extension(REMOVED);
+        if std::fs::rename(&own, &removed).is_ok() { removed } else { own }
+    });
     // What cannot be removed harms no later run; `devrun ls` shows the runtime directory.
     let _stays = runtime_dir::remove_run(places);
     let _stays = own.map(std::fs::remove_dir_all);
@@ -95,12 +103,19 @@ fn unstarted() -> Vec<Paths> {
     let environment = load::environment();
     let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
-    let own = named.map(|entry| entry.path()).filter(|folder| runtime_dir::is_private(folder) && is_old(folder));
+    let private = named.map(|entry| entry.path()).filter(|folder| runtime_dir::is_private(folder));
+    let (removed, private): (Vec<PathBuf>, Vec<PathBuf>) =
+        private.partition(|folder| folder.extension() == Some(OsStr::new(REMOVED)));
+    for folder in removed {
+        // The command that began it may be at it still.
+        let _stays = std::fs::remove_dir_all(folder);
+    }
+    let own = private.into_iter().filter(|folder| is_old(folder));
     let places = own
         .filter(|folder| !remove_empty(folder))
         .map(|folder| runtime_dir::places_of_ephemeral(&folder, &folder.join("state"), &environment));
-    // What has a journal has a runtime directory, which says whose it is.
-    places.filter(|places| places.journal().symlink_metadata().is_err()).collect()
+    // What has a journal mostly has a runtime directory, which says whose it is.
+    places.filter(|places| places.journal().symlink_metadata().is_err() || places.run.symlink_metadata().is_err()).collect()
 }
 
 /// Ends those of this project, and those without a project (`run --with`). Blocks; without any it reads one small file for each stack

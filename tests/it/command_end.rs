@@ -283,6 +283,23 @@ fn directories_of_a_temporary_copy_that_started_nothing_are_removed_in_time() {
     project.nothing_left();
 }
 
+/// The command that removed it was killed: after the directory that names it, or in the middle of its own.
+#[test]
+fn a_temporary_copy_whose_removal_was_killed_is_removed_by_the_next_command() {
+    let project = Project::new().procfile(STACK);
+    let journal = unstarted_copy(&project, "devrun-abcdef", false);
+    std::fs::write(journal.join("state/journal"), "").expect("our own file");
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    for directory in [journal.join("state"), journal.clone()] {
+        std::fs::File::open(&directory).and_then(|file| file.set_modified(hour_ago)).expect("our own directory");
+    }
+    let half = unstarted_copy(&project, "devrun-ghijkl.removed", false);
+    std::fs::remove_file(half.join("state/.ephemeral")).expect("our own file");
+    project.run(&["down"]).code(0);
+    assert!(!journal.exists() && !half.exists());
+    project.nothing_left();
+}
+
 #[test]
 fn a_refused_thread_is_a_limit_and_not_a_panic() {
     if !is_root() {
