@@ -26,7 +26,7 @@ pub(super) fn reason(name: &str, words: &[String]) -> Option<&'static str> {
         }
         "n8nio/runners" => "n8n starts the runner of its JavaScript itself, and does not run Python without such a container",
         "cnfldemos/flink-sql-client-kafka" if words.is_empty() => {
-            "it waits for commands by `docker exec`: Flink's own `sql-client.sh` talks to the JobManager from here"
+            "it waits for commands by `docker exec`: `sql-client.sh` of a Flink that you install talks to the JobManager from here"
         }
         "waisbrot/wait" | "dadarek/wait-for-dependencies" | "willwill/wait-for-it" => {
             "it waits for other containers: `depends_on` waits until a service is ready"
