@@ -22,6 +22,7 @@ macro_rules! trials {
 }
 
 mod agents;
+mod app_services;
 mod applications;
 mod backup_chapters;
 mod browser_https;
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
         shared_server::trials(),
         stacks::trials(),
         stream_services::trials(),
+        app_services::trials(),
         telemetry::trials(),
         tool_services::trials(),
         viewers::trials(),

@@ -33,6 +33,15 @@ pub(super) fn command(file: &Dockerfile) -> Option<Vec<String>> {
     Some(words)
 }
 
+/// Why a service without a command of its own, on this base, ends as soon as it is started: an interpreter reads its program from the
+/// standard input, and that is empty. Such a service is there for commands by hand.
+pub(super) fn ends_at_once(file: &Dockerfile) -> Option<&'static str> {
+    const REASON: &str =
+        "it starts an interpreter without a program, which ends at once: `devrun run -- COMMAND` runs what is typed into it";
+    let base = syntax::image(&file.from);
+    matches!(base.name.as_str(), "python" | "node" | "ruby" | "php").then_some(REASON)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use super::super::procfile_names::is_called;
 use super::super::report::At;
 use super::super::yaml::{YamlKey, YamlNode, YamlValue, get};
 use super::addresses::{extra_hosts, is_this_machine};
+use super::app_images;
 use super::base_commands;
 use super::build_steps::{files_of_image, is_file};
 use super::client_images::{buckets, models, partly_open, serves};
@@ -254,6 +255,14 @@ impl Importer<'_> {
             self.report.mapped(key.at, format!("{what}.build"), text);
             return NativeKind::Run { command: ContainerCommand::Foreign(words), dockerfile };
         }
+        let is_interactive = ["tty", "stdin_open"].iter().any(|name| node.get(name).is_some());
+        if both.is_empty()
+            && !is_interactive
+            && let Some(file) = dockerfile.as_ref().filter(|file| file.command.is_none() && file.entrypoint.is_none())
+            && let Some(reason) = base_commands::ends_at_once(file)
+        {
+            return NativeKind::ContainerOnly(reason);
+        }
         // The compose file's command goes behind the image's entrypoint.
         let image_entry = dockerfile.as_ref().and_then(|file| file.entrypoint.clone());
         let command = match (&entrypoint, &command, image_entry) {
@@ -301,7 +310,7 @@ impl Importer<'_> {
         let registry =
             syntax::placeholder(image).map(|(_, after)| after).filter(|after| after.starts_with(char::is_alphanumeric));
         let image = filled.as_deref().or(registry).unwrap_or(image);
-        let parsed = syntax::image(image);
+        let parsed = app_images::by_tag(syntax::image(image));
         let script = words.join(" ");
         if let Some(reason) = container_only::reason(&parsed.name, words) {
             return NativeKind::ContainerOnly(reason);
@@ -324,7 +333,9 @@ impl Importer<'_> {
                 return NativeKind::Models(names);
             }
         }
-        if let Some((known, note)) = images::known(&parsed.name) {
+        if let Some((known, note)) = images::known(&parsed.name)
+            && !app_images::is_other_product(&parsed.name, parsed.tag.as_deref())
+        {
             let known = stack_images::by_command(known, words);
             if starts_server(&known, words) {
                 let version = parsed.tag.as_deref().and_then(syntax::version);
@@ -436,6 +447,10 @@ fn starts_server(known: &KnownImage, words: &[String]) -> bool {
                 | "etcd"
                 | "flink"
                 | "flink_taskmanager"
+                | "n8n"
+                | "ghost"
+                | "influxdb"
+                | "pgbouncer"
         );
     if !any {
         return true;

@@ -20,7 +20,14 @@ pub(super) fn reason(name: &str, words: &[String]) -> Option<&'static str> {
         "nginxproxy/acme-companion" | "jrcs/letsencrypt-nginx-proxy-companion" => {
             "it gets certificates for the proxy of the containers: `tls = true` makes a gateway serve HTTPS"
         }
-        "drone/agent" | "drone/drone-runner-docker" => "it runs builds in containers",
+        "drone/agent" | "drone/drone-runner-docker" | "gitlab/gitlab-runner" => "it runs builds in containers",
+        "cadvisor/cadvisor" | "google/cadvisor" => {
+            "it measures containers: `devrun stats` and the dashboard measure services, `node_exporter` the machine"
+        }
+        "n8nio/runners" => "n8n starts the runner of its JavaScript itself, and does not run Python without such a container",
+        "cnfldemos/flink-sql-client-kafka" if words.is_empty() => {
+            "it waits for commands by `docker exec`: `sql-client.sh` of a Flink that you install talks to the JobManager from here"
+        }
         "waisbrot/wait" | "dadarek/wait-for-dependencies" | "willwill/wait-for-it" => {
             "it waits for other containers: `depends_on` waits until a service is ready"
         }
@@ -73,5 +80,7 @@ mod tests {
             assert_eq!(reason("busybox", &words(command)).is_some(), expected, "{command:?}");
         }
         assert!(reason("containrrr/watchtower", &[]).is_some() && reason("nginx", &[]).is_none());
+        let client = "cnfldemos/flink-sql-client-kafka";
+        assert!(reason(client, &[]).is_some() && reason(client, &words(&["sql-client.sh", "-f", "jobs.sql"])).is_none());
     }
 }

@@ -298,6 +298,9 @@ fn by_name(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         "postgis/postgis" | "imresamu/postgis" | "kartoza/postgis" | "mdillon/postgis" => {
             (POSTGRES, Some("PostGIS must be installed with it: extensions = [\"postgis\"]"))
         }
+        "typeorm/docker:postgres" => {
+            (POSTGRES, Some("PostGIS and pgvector must be installed with it: extensions = [\"postgis\", \"vector\"]"))
+        }
         "pgvector/pgvector" | "ankane/pgvector" => (POSTGRES, Some(PGVECTOR)),
         "timescale/timescaledb" | "timescale/timescaledb-ha" => (
             POSTGRES,
@@ -483,7 +486,8 @@ pub(crate) fn has_recipes_version(known: &KnownImage, name: &str, version: &str)
         "valkey" => name.contains("valkey"),
         "gateway" | "telemetry" | "kafka" | "kafka_connect" | "opensearch" | "keycloak" | "pushgateway" | "chroma"
         | "ferretdb" | "adminer" | "azurite" | "alertmanager" | "victorialogs" | "flink" | "flink_taskmanager" | "apicurio"
-        | "tika" | "mockserver" | "questdb" | "debezium_server" => false,
+        | "tika" | "mockserver" | "questdb" | "debezium_server" | "pgbouncer" | "toxiproxy" | "n8n" | "changedetection"
+        | "moto" => false,
         _ => true,
     }
 }

@@ -10,6 +10,8 @@ pub(crate) enum Becomes {
     Set(&'static str),
     /// A key of `set` that names a server, at its main port where none stands there.
     SetHost(&'static str),
+    /// The host of a server in one key of `set`, and its port in another.
+    SetHostAndPort(&'static str, &'static str),
     /// Nothing, with the reason.
     Nothing(&'static str),
     /// `USER/PASSWORD`.

@@ -156,9 +156,10 @@ impl Importer<'_> {
                     let start = format!("traefik.http.middlewares.{}.stripprefix.", name.split('@').next().unwrap_or_default());
                     labels.iter().any(|(_, label, _)| label.starts_with(&start.to_ascii_lowercase()))
                 });
-                let path = path_of(rule).ok_or_else(|| format!("the rule {rule} is not one of path and host"))?;
-                let strip = strip && path.ends_with("/*");
-                routes.push(LabelRoute { path, to: to.clone(), strip });
+                for path in paths_of(rule).ok_or_else(|| format!("the rule {rule} is not one of path and host"))? {
+                    let strip = strip && path.ends_with("/*");
+                    routes.push(LabelRoute { path, to: to.clone(), strip });
+                }
             }
         }
         Ok(routes)
@@ -191,29 +192,34 @@ fn upstream(target: &Draft, port: Option<&str>) -> String {
     }
 }
 
-/// The path of a rule of hosts and one path; `/` where it has hosts alone.
-fn path_of(rule: &str) -> Option<String> {
-    if rule.contains("||") {
-        return None;
-    }
-    let mut path = None;
+/// The paths of a rule of hosts and paths, `Host(…) && (PathPrefix(…) || PathPrefix(…))`; `/` where it has hosts alone.
+fn paths_of(rule: &str) -> Option<Vec<String>> {
+    let mut paths = Vec::new();
     for part in rule.split("&&").map(str::trim) {
-        let (matcher, arguments) = part.strip_suffix(')')?.split_once('(')?;
-        let argument = arguments.trim().trim_matches(['`', '"', '\'']);
-        match matcher {
-            "Host" => {}
-            "PathPrefix" | "Path" if path.is_none() && argument.starts_with('/') && !argument.contains([',', '{', '`']) => {
-                let plain = argument.trim_end_matches('/');
-                path = Some(match (matcher, plain) {
-                    (_, "") => "/".to_owned(),
-                    ("Path", plain) => plain.to_owned(),
-                    (_, plain) => format!("{plain}/*"),
-                });
+        let part = part.strip_prefix('(').and_then(|part| part.strip_suffix(')')).unwrap_or(part);
+        let mut found = Vec::new();
+        for choice in part.split("||").map(str::trim) {
+            let (matcher, arguments) = choice.strip_suffix(')')?.split_once('(')?;
+            let argument = arguments.trim().trim_matches(['`', '"', '\'']);
+            let plain = argument.trim_end_matches('/');
+            match matcher {
+                "Host" => continue,
+                "PathPrefix" | "Path" if argument.starts_with('/') && !argument.contains([',', '{', '`', '(']) => {}
+                _ => return None,
             }
-            _ => return None,
+            found.push(match (matcher, plain) {
+                (_, "") => "/".to_owned(),
+                ("Path", plain) => plain.to_owned(),
+                (_, plain) => format!("{plain}/*"),
+            });
         }
+        // A host or a path, and two paths that both have to fit, are no routes.
+        if !found.is_empty() && (part.contains("Host(") || !paths.is_empty()) {
+            return None;
+        }
+        paths.append(&mut found);
     }
-    Some(path.unwrap_or_else(|| "/".to_owned()))
+    Some(if paths.is_empty() { vec!["/".to_owned()] } else { paths })
 }
 
 #[cfg(test)]
@@ -222,18 +228,22 @@ mod tests {
 
     #[test]
     fn rules_of_path_and_host() {
-        let table = [
-            ("Host(`a.b`)", Some("/")),
-            ("Host(`a`) && PathPrefix(`/api/`)", Some("/api/*")),
-            ("Path(`/`)", Some("/")),
-            ("Path(`/x`)", Some("/x")),
+        let table: [(&str, Option<&[&str]>); 11] = [
+            ("Host(`a.b`)", Some(&["/"])),
+            ("Host(`a`) && PathPrefix(`/api/`)", Some(&["/api/*"])),
+            ("Path(`/`)", Some(&["/"])),
+            ("Path(`/x`)", Some(&["/x"])),
+            ("(Host(`a`) || Host(`b`)) && (PathPrefix(`/api`) || Path(`/docs`))", Some(&["/api/*", "/docs"])),
+            ("Host(`a`) || Host(`b`)", Some(&["/"])),
+            ("Host(`a`) || PathPrefix(`/b`)", None),
+            ("PathPrefix(`/a`) && PathPrefix(`/a/b`)", None),
             ("PathPrefix(`/a`, `/b`)", None),
-            ("Host(`a`) || Host(`b`)", None),
             ("Host(`a`) && Method(`GET`)", None),
             ("HostRegexp(`{x:.*}`)", None),
         ];
         for (rule, expected) in table {
-            assert_eq!(path_of(rule).as_deref(), expected, "{rule}");
+            let expected = expected.map(|paths| paths.iter().map(|path| (*path).to_owned()).collect());
+            assert_eq!(paths_of(rule), expected, "{rule}");
         }
     }
 }

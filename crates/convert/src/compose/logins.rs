@@ -119,6 +119,24 @@ impl Importer<'_> {
                 Becomes::User => "user",
                 Becomes::Password => "password",
                 Becomes::Database => "database",
+                // A server of the file has said its own.
+                Becomes::Set(key) if set.iter().any(|(known, _)| known == key) => {
+                    self.report.dropped(at, what, format!("set.{key} is the server's own"));
+                    continue;
+                }
+                Becomes::SetHostAndPort(host, port) => {
+                    let whole = super::syntax::with_defaults(&text).unwrap_or_else(|| text.clone());
+                    let server = self.targets.iter().find(|target| target.hosts.contains(&whole) && target.present);
+                    let of_server = server.map(|target| target.name.clone());
+                    let text = of_server.as_ref().map_or(text, |name| format!("${{{name}.host}}"));
+                    self.report.mapped(at, what, format!("set.{host} = {text:?}"));
+                    set.push(((*host).to_owned(), Toml::text(text)));
+                    if let Some(name) = of_server {
+                        set.retain(|(known, _)| known != port);
+                        set.push(((*port).to_owned(), Toml::text(format!("${{{name}.port}}"))));
+                    }
+                    continue;
+                }
                 Becomes::Set(key) => {
                     set.push(((*key).to_owned(), Toml::text(text)));
                     self.report.mapped(at, what, format!("set.{key}"));

@@ -1,6 +1,7 @@
 //! Compose files → procfile. First what each service is (`classify`), then who reaches whom by which port, then its keys.
 
 mod addresses;
+mod app_images;
 mod base_commands;
 mod build_steps;
 mod classify;

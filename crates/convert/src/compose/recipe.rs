@@ -70,6 +70,9 @@ impl Importer<'_> {
         if known.recipe == "flink_taskmanager" {
             self.flink_taskmanager(draft, section);
         }
+        if known.recipe == "n8n" {
+            self.n8n_mode(draft, section);
+        }
         if known.recipe == "rabbitmq" {
             self.rabbitmq_management(draft, section);
         }

@@ -2,6 +2,7 @@
 //! is not itself a database.
 
 use super::super::toml_writer::{Section, Toml};
+use super::app_images;
 use super::draft::{Draft, NativeKind};
 use super::hostnames::{self, HostMatch, Target};
 use super::importer::Importer;
@@ -84,7 +85,7 @@ pub(super) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         "mockserver/mockserver" | "jamesdbloom/mockserver" => (MOCKSERVER, None),
         "questdb/questdb" => (QUESTDB, None),
         "apache/tika" | "logicalspark/docker-tikaserver" => (TIKA, None),
-        _ => return None,
+        _ => return app_images::known(name),
     })
 }
 

@@ -81,3 +81,51 @@ fn a_base_image_that_starts_what_it_gets() {
     let run = value(&converted, &["services", "api", "run"]).map(|run| run.to_string()).unwrap_or_default();
     assert!(run.contains("uvicorn app.main:app"), "{run}");
 }
+
+#[test]
+fn a_pool_finds_its_postgres_and_takes_the_login() {
+    let yaml = "services:\n  db: { image: 'postgres:16', ports: ['22110:5432'] }\n  pool: { image: edoburu/pgbouncer, ports: ['22111:5432'], environment: ['DB_HOST=${DB_HOST:-db}', DB_PORT=5432, DB_USER=app, DB_PASSWORD=secret, AUTH_TYPE=scram-sha-256] }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "pool", "use"], "pgbouncer");
+    has(&converted, &["services", "pool", "port"], 22111);
+    has(&converted, &["services", "pool", "user"], "app");
+    has(&converted, &["services", "pool", "set", "host"], "${db.host}");
+    has(&converted, &["services", "pool", "set", "port"], "${db.port}");
+}
+
+#[test]
+fn influxdb_is_the_recipe_where_it_is_version_1() {
+    let yaml = "services:\n  one: { image: 'influxdb:1.8', ports: ['22112:8086'] }\n  two: { image: 'influxdb:2.7', ports: ['22113:8086'] }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "one", "use"], "influxdb@1");
+    assert_eq!(value(&converted, &["services", "two"]), None);
+}
+
+#[test]
+fn n8n_starts_its_runner_itself() {
+    let yaml = "services:\n  n8n: { image: 'docker.n8n.io/n8nio/n8n:stable', ports: ['22114:5678'], environment: [N8N_PORT=5678, N8N_RUNNERS_MODE=external, N8N_HOST=flows.example] }\n  work: { image: 'docker.n8n.io/n8nio/n8n:stable', command: worker }\n  runner: { image: 'n8nio/runners:stable', depends_on: [n8n] }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "n8n", "use"], "n8n");
+    has(&converted, &["services", "n8n", "env", "N8N_HOST"], "flows.example");
+    assert_eq!(value(&converted, &["services", "n8n", "env", "N8N_RUNNERS_MODE"]), None);
+    has(&converted, &["services", "work", "set", "mode"], "worker");
+    says(&converted, KeyOutcome::Dropped, "n8nio/runners:stable has no work without containers");
+}
+
+#[test]
+fn a_tag_that_says_which_server_it_is() {
+    let yaml = "services:\n  db: { image: 'ghcr.io/typeorm/docker:postgres-17.9-postgis-3.6.2-pgvector-0.8.2', ports: ['22115:5432'] }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "db", "use"], "postgres@17");
+    says(&converted, KeyOutcome::NotMapped, "extensions = [\"postgis\", \"vector\"]");
+}
+
+#[test]
+fn an_interpreter_without_a_program_has_no_work() {
+    let file = "FROM python:3.11-slim\nWORKDIR /samples\nRUN pip install -r requirements.txt\n";
+    let converted = import(&[("compose.yaml", "services:\n  tools: { build: . }\n"), ("Dockerfile", file)]);
+    assert_eq!(value(&converted, &["services", "tools"]), None);
+    says(&converted, KeyOutcome::Dropped, "an interpreter without a program");
+    let converted = import(&[("compose.yaml", "services:\n  tools: { build: ., tty: true }\n"), ("Dockerfile", file)]);
+    says(&converted, KeyOutcome::NotMapped, "has no `command`");
+}
