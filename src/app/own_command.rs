@@ -38,10 +38,26 @@ pub fn of_no_stack(command: &mut Command) {
 /// # Errors
 /// `Internal` when it cannot be started.
 pub fn run(globals: &Globals, words: &[OsString]) -> Result<i32, Failure> {
-    let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}"));
+    wait_for(&mut in_foreground(globals, words))
+}
+
+/// As [`run`], but Ctrl-C does not reach it: for the second half of a change that is completed once it has begun.
+///
+/// # Errors
+/// `Internal` when it cannot be started.
+pub fn run_to_completion(globals: &Globals, words: &[OsString]) -> Result<i32, Failure> {
+    wait_for(in_foreground(globals, words).process_group(0))
+}
+
+fn in_foreground(globals: &Globals, words: &[OsString]) -> Command {
     let mut command = Command::new(own_program::path());
     command.arg0("devrun").args(arguments(globals)).args(words).stdin(Stdio::null()).stdout(std::io::stderr());
     file_size_limit::restore_in_child(&mut command);
+    command
+}
+
+fn wait_for(command: &mut Command) -> Result<i32, Failure> {
+    let failed = |error: std::io::Error| Failure::new(FailureKind::Internal, format!("cannot run devrun itself: {error}"));
     let status = command.status().map_err(failed)?;
     Ok(status.code().unwrap_or(devrun_model::exit::INTERNAL))
 }

@@ -100,7 +100,7 @@ impl LockFile {
     /// Adds what is missing. An entry that is there stays as it is.
     ///
     /// # Errors
-    /// `Integrity` when an entry is there with another pin, or the file cannot be written.
+    /// `Integrity` when an entry is there with another pin, `Config` when the file cannot be written.
     pub fn add(path: &Path, entry: &LockEntry) -> Result<(), Failure> {
         change(path, |lock| {
             if let Some(known) = lock.entries.iter().find(|known| known.is_of(entry)) {
@@ -148,8 +148,8 @@ pub fn mismatch(entry: &LockEntry, how: &str) -> Failure {
 
 fn change(path: &Path, edit: impl FnOnce(&mut LockFile) -> Result<bool, Failure>) -> Result<(), Failure> {
     let failed = |error: &std::io::Error| {
-        Failure::new(FailureKind::Internal, format!("{} cannot be written: {error}", path.display()))
-            .help("make its directory writable, or fetch where it is")
+        Failure::new(FailureKind::Config, format!("cannot write {}: {error}", path.display()))
+            .help("make its directory writable, or run the command where it is")
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
     // The folder itself is locked: a lock file of its own would be one more thing to ignore in git.
@@ -244,6 +244,14 @@ mod tests {
             assert!(LockFile::add(&path, &entry("1", 'a')).is_err());
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "it was overwritten");
         }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_a_configuration_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = LockFile::add(&folder.path().join("missing/devrun.lock"), &entry("1.0", 'a')).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Config);
+        assert!(failure.help.unwrap().contains("make its directory writable"));
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Replacement<'_> {
             say(if services.is_empty() { "starting the stack".to_owned() } else { format!("starting {}", services.join(", ")) });
         }
         let quiet = if self.term.progress == Progress::Json { ProgressArg::Json } else { ProgressArg::Quiet };
-        own_command::run(&Globals { progress: quiet, ..self.globals.clone() }, &words)
+        own_command::run_to_completion(&Globals { progress: quiet, ..self.globals.clone() }, &words)
     }
 }
 

@@ -158,6 +158,9 @@ fn dump(
             format!("{} is a dump of a Postgres, and {} is none", args.backup.display(), spec.service),
         ));
     }
+    // Held to the end: the databases that a killed restore left are dropped, and those of a running one would look the same.
+    devrun_runtime::runtime_dir::prepare(&project.places)?;
+    let _others = devrun_data::SnapshotStore::open(&project.places.state)?;
     let work = DataWork::begin()?;
     work.runtime.block_on(postgres_dump::check_may_create(spec, "restore"))?;
     let now = work.runtime.block_on(postgres_dump::server_version(spec))?;
