@@ -89,6 +89,7 @@ mod privileges;
 mod probes;
 mod process;
 mod progress;
+mod readonly_project;
 mod recipes;
 mod replicas;
 mod resilience;

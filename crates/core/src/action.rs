@@ -79,8 +79,8 @@ pub enum PlanChange {
     Start,
     /// Its definition differs; the text says in what.
     Restart(String),
-    /// No longer in the plan.
-    Stop,
+    /// No longer in the plan; the text says why.
+    Stop(String),
     /// As it is.
     Keep,
 }

@@ -13,7 +13,7 @@ use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, StopPurpose,
 
 use super::action::{Action, StartOutcome};
 use super::definition_diff;
-use super::plan_diff::{is_kept, restarts_with};
+use super::plan_diff::{is_kept, restarts_with, why_gone};
 use super::service::{NextState, Outstanding, Phase, Service, StopReason, StopStage};
 use super::start_request::StartRequest;
 use super::supervisor::{Mode, Supervisor};
@@ -427,8 +427,7 @@ impl Supervisor {
         for id in gone {
             let Some(service) = self.services.get_mut(&id) else { continue };
             service.wanted = false;
-            let has_copies = self.plan.ids_of(&service.spec.service).next().is_some();
-            let reason = if has_copies { StopReason::ScaledDown } else { StopReason::Removed };
+            let reason = why_gone(service, &self.plan);
             self.request_stop(&id, NextState::Removed(reason), out);
         }
         let mut set: BTreeSet<ServiceId> =

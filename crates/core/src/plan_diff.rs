@@ -5,7 +5,7 @@
 //! nothing for the process that runs.
 
 use super::definition_diff;
-use super::service::Service;
+use super::service::{Service, StopReason};
 use std::collections::{BTreeMap, BTreeSet};
 
 use devrun_model::{Dependency, Kind, Plan, ServiceId, ServiceSpec};
@@ -41,7 +41,9 @@ impl Supervisor {
             changes.insert(id.clone(), PlanChange::Restart("what it needs".to_owned()));
         }
         for (id, service) in self.services.iter().filter(|(id, _)| !new.services.contains_key(*id)) {
-            changes.insert(id.clone(), if is_kept(id, service, new) { PlanChange::Keep } else { PlanChange::Stop });
+            let kept = is_kept(id, service, new);
+            let change = if kept { PlanChange::Keep } else { PlanChange::Stop(why_gone(service, new).to_string()) };
+            changes.insert(id.clone(), change);
         }
         changes
     }
@@ -93,6 +95,12 @@ impl Supervisor {
 pub(super) fn restarts_with(spec: &ServiceSpec, is_wanted: bool, on: &ServiceId, all: bool) -> bool {
     let edge = spec.depends_on.iter().any(|edge| edge.on == *on && (all || edge.restart));
     edge && is_wanted && spec.kind == Kind::Service
+}
+
+/// Why a service that a new plan does not keep is stopped.
+pub(super) fn why_gone(service: &Service, plan: &Plan) -> StopReason {
+    let has_copies = plan.ids_of(&service.spec.service).next().is_some();
+    if has_copies { StopReason::ScaledDown } else { StopReason::Removed }
 }
 
 /// Whether a new plan leaves a service in the project: it names it, or the service is of a profile that this request did not

@@ -131,6 +131,8 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
     let file = match open(path, false) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // A lock can be asked for without the right to write; another mount of the file system may be writable.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => open_to_read(path)?,
         Err(error) => return Err(error),
     };
     match file.try_lock_shared() {
@@ -144,7 +146,11 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
 #[must_use]
 pub fn recorded_pid(path: &Path) -> Option<i32> {
     let mut text = String::new();
-    open(path, false).ok()?.take(32).read_to_string(&mut text).ok()?;
+    let opened = open(path, false).or_else(|error| match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => open_to_read(path),
+        _ => Err(error),
+    });
+    opened.ok()?.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
 
@@ -152,6 +158,11 @@ pub fn recorded_pid(path: &Path) -> Option<i32> {
 pub fn open(path: &Path, create: bool) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     regular_file::check(OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(flags).open(path))
+}
+
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    regular_file::check(OpenOptions::new().read(true).custom_flags(flags).open(path))
 }
 
 /// Takes the shared lock that a process is to inherit. A process that tests the lock holds it for an instant, which is waited

@@ -114,6 +114,11 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         acts_on_running: false,
     };
     let read = load::read(globals, &project, &wanted)?;
+    if !args.plan && folder.is_none() && devrun_runtime::runtime_dir::lacks_pointer(&project.places) {
+        say(
+            "note: the project cannot be written to, so that it does not name its state directory: give --state-dir or DEVRUN_STATE_DIR to every command",
+        );
+    }
     if read.plan.services.is_empty() {
         return Err(profile_selection::nothing_selected(&read));
     }

@@ -91,7 +91,7 @@ impl Engine {
         let words = |change| match change {
             PlanChange::Start => ("start", String::new()),
             PlanChange::Restart(why) => ("restart", why),
-            PlanChange::Stop => ("stop", "no longer in the procfile".to_owned()),
+            PlanChange::Stop(why) => ("stop", why),
             PlanChange::Keep => ("keep", String::new()),
         };
         let changes = match restart {

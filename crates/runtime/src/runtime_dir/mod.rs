@@ -22,5 +22,5 @@ pub use handover::{give, hand_over, impassable};
 pub use locate::{ephemeral, ephemeral_of, locate, places_of_ephemeral, ports_file, stacks};
 pub use named_path::resolve;
 pub use pointers::{STATE, is_ephemeral};
-pub use prepare::{ensure_run, prepare, remove_run};
+pub use prepare::{ensure_run, lacks_pointer, prepare, remove_run};
 pub use private::{check_private, is_private, make_private};

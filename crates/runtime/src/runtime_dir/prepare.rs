@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::files::replace;
-use super::pointers::{RUN_POINTER, STATE, STATE_OF, STATE_POINTER, base_of, is_ephemeral, line_of};
+use super::pointers::{RUN_POINTER, STATE, STATE_OF, STATE_POINTER, base_of, is_ephemeral, line_of, read_path};
 use super::private::make_private;
 use devrun_keeper::state_location::{LOCATION_FILE, StateLocation};
 use devrun_model::{Failure, FailureKind, Paths};
@@ -46,12 +46,19 @@ pub fn prepare(places: &Paths) -> Result<(), Failure> {
     write(&places.state.join(RUN_POINTER), &line_of(&places.run))
 }
 
-/// Whether the state lies elsewhere and nothing can be written to the project, so that no pointer can lead there: each command needs
-/// `--state-dir` then.
+/// Whether the state lies elsewhere and nothing can be written to the project.
 fn is_closed_project(places: &Paths, home: &Path) -> bool {
     let wanted = if home.is_dir() { home } else { &places.root };
     let closed = || nix::unistd::access(wanted, nix::unistd::AccessFlags::W_OK).is_err();
     !base_of(&places.state).starts_with(home) && closed()
+}
+
+/// Whether no pointer can lead from the project to the state, so that each command needs `--state-dir`.
+#[must_use]
+pub fn lacks_pointer(places: &Paths) -> bool {
+    let home = places.root.join(STATE);
+    let is_named = || read_path(&home.join(STATE_POINTER)).is_some_and(|named| named == base_of(&places.state));
+    is_closed_project(places, &home) && !is_named()
 }
 
 /// Makes the runtime directory. A supervisor whose state directory was deleted may be removing it at this moment, as the last thing
