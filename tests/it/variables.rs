@@ -167,22 +167,3 @@ fn exit_9_for_processes_that_are_left() {
     eventually("the trap's end", PATIENCE, || processes_with(&token).is_empty().then_some(()));
     project.nothing_left();
 }
-
-/// No pointer can be left in a project that cannot be written to; then each command names the directory.
-#[test]
-fn a_state_directory_elsewhere_serves_a_project_that_cannot_be_written_to() {
-    if !nix::unistd::geteuid().is_root() {
-        return crate::harness::skipped("needs root, to make a mount that is read-only");
-    }
-    let project = Project::new().procfile("[services.a]\nrun = \"sleep 1000\"\n");
-    let elsewhere = tempfile::tempdir().expect("a directory");
-    let script = format!(
-        "unshare -m sh -c 'mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && \
-         {{ \"$0\" up -d; test $? = 2; }} && \"$0\" --state-dir {0} up -d && \"$0\" --state-dir {0} ps && \
-         DEVRUN_STATE_DIR={0} \"$0\" down' \"$0\"",
-        elsewhere.path().join("state").display()
-    );
-    project.run_in_shell(&script).code(0).says("Read-only file system").says("--state-dir DIR").says("running");
-    assert!(!project.path(".devrun").exists());
-    project.nothing_left();
-}
