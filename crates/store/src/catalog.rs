@@ -40,7 +40,6 @@ const FILES: &[(&str, &str)] = &[
     ("minio", include_str!("../catalog/minio.toml")),
     ("mockserver", include_str!("../catalog/mockserver.toml")),
     ("moto", include_str!("../catalog/moto.toml")),
-    ("n8n", include_str!("../catalog/n8n.toml")),
     ("nats", include_str!("../catalog/nats.toml")),
     ("neo4j", include_str!("../catalog/neo4j.toml")),
     ("nginx", include_str!("../catalog/nginx.toml")),
