@@ -171,8 +171,10 @@ impl OwnershipIndex {
             });
             return Some((process, Evidence::Marks));
         }
+        // Also one that is executing at this moment, whose environment cannot be read yet.
         let holder = self.by_lock(stat.pid)?;
-        Some((holder.process.or_else(|| self.best(holder.candidates)), Evidence::Lock))
+        let process = if holder.number == 0 { self.best(holder.candidates) } else { holder.process };
+        Some((process, Evidence::Lock))
     }
     /// The holder of one of our locks. The keeper moves the offset of each inherited lock to the process's number, so the
     /// descriptor tells the exact process and not only the service.
@@ -199,6 +201,7 @@ mod tests {
     use std::io::{Seek, SeekFrom};
     use std::os::unix::fs::MetadataExt;
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use devrun_model::keeper::{Identity, SpawnSpec, StopOrder};
     use devrun_model::{ServiceId, ServiceName};
@@ -239,7 +242,14 @@ mod tests {
             let mut command = Command::new("sleep");
             command.arg("1000").stdin(stdin).envs(spec.env.iter().map(|(name, value)| (name, value)));
             let mut child = command.spawn().unwrap();
-            let found = ownership.of(&process_list::stat(child.id().cast_signed()).unwrap());
+            let pid = child.id().cast_signed();
+            // The environment is there a moment after the process has left ours.
+            let until = Instant::now() + Duration::from_secs(10);
+            while process_list::marks(pid).is_none() {
+                assert!(Instant::now() < until, "no environment");
+                std::thread::yield_now();
+            }
+            let found = ownership.of(&process_list::stat(pid).unwrap());
             child.kill().unwrap();
             child.wait().unwrap();
             found.map(|(process, _)| process)
