@@ -28,6 +28,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("emergency::o08_emergency_ends_a_daemon_that_only_its_keeper_knows", HIDES),
     ("emergency::o08_emergency_ends_a_stack_within_a_service", HIDES),
     ("fetch::kills::a_client_does_not_outlive_the_process_that_waits_for_it", "a child is killed with its parent on Linux alone"),
+    ("listen::a_restart_under_load_refuses_and_breaks_nothing", ACCEPTED),
     ("listen::it_is_ready_when_it_accepts_a_connection", ACCEPTED),
     ("on_demand::a_connection_that_is_open_keeps_it_up", IDLE),
     ("on_demand::the_first_connection_starts_it_and_time_without_one_stops_it", IDLE),
