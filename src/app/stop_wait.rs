@@ -6,6 +6,7 @@ use crate::ui::term::{Progress, Term, say};
 use devrun_keeper::journal;
 use devrun_model::feed::Outcome;
 use devrun_model::{Failure, FailureKind, Paths, duration};
+use devrun_runtime::engine::stop_leftovers;
 
 use crate::app::connect;
 use crate::app::load;
@@ -25,7 +26,7 @@ pub fn being_stopped() -> Failure {
 
 /// Whether the last run came to its end, and nothing of it is left.
 pub fn stopped_in_order(places: &Paths) -> bool {
-    journal::read(&places.journal()).is_ok_and(|journal| journal.result.is_some_and(|left| left.is_empty()))
+    journal::read(&places.journal()).is_ok_and(|journal| stop_leftovers::ended_clean(&journal))
 }
 
 /// The stop came first, again and again.
