@@ -55,6 +55,7 @@ fn fixtures_become_the_expected_procfiles() {
     let cases: &[&[&str]] = &[&["stack.yml"], &["short.yml"], &["base.yml", "base.override.yml"], &["processes.yaml"]];
     for names in cases {
         let converted = import(names).unwrap_or_else(|failure| panic!("{names:?}: {failure}"));
+        assert_eq!(converted.faults, [], "{names:?}: docker compose takes it");
         let path = folder().join(names[0]);
         expect(&path.with_extension("toml"), &converted.text);
         let all = [KeyOutcome::Mapped, KeyOutcome::Dropped, KeyOutcome::NotMapped];
@@ -71,7 +72,7 @@ fn every_key_of_a_service_has_a_line() {
     for name in ["stack.yml", "short.yml"] {
         let converted = import(&[name]).expect("mapped");
         for key in
-            ["networks", "labels", "container_name", "unknown_key", "develop.watch", "deploy.replicas", "profiles", "links"]
+            ["networks", "labels", "container_name", "external_links", "develop.watch", "deploy.replicas", "profiles", "links"]
         {
             let source = std::fs::read_to_string(folder().join(name)).expect("the fixture");
             if source.contains(&format!("{}:", key.split('.').next().unwrap_or(key))) {
@@ -231,6 +232,8 @@ fn bad_files_are_errors_with_a_place() {
         ("services:\n  a:\n    image: x\n   b: 1\n", "compose.yml:4"),
         ("services:\n  a: { extends: a, image: x }\n", "extends itself"),
         ("services:\n  a: { extends: { service: b } }\n", "cannot extend unknown service `b`"),
+        ("include: [{pathh: a.yml}]\nservices: {a: {image: x}}\n", "compose.yml:1: unknown key `pathh` in `include`"),
+        ("services:\n  a: { extends: { servce: b } }\n", "compose.yml:2: unknown key `servce` in `extends`"),
         ("include: [gone.yml]\nservices: {a: {image: x}}\n", "compose.yml:1: gone.yml cannot be read"),
         ("include: [compose.yml]\nservices: {a: {image: x}}\n", "deeply"),
         (&bomb, "compose.yml:"),

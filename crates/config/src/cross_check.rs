@@ -8,8 +8,8 @@ use super::diagnostic::Diagnostic;
 use super::listen;
 use super::routes;
 use super::source_map::Span;
-use super::suggest;
 use super::toml_node::{self, TomlNode, get};
+use devrun_model::suggest;
 use devrun_model::{Condition, VolumeName, graph};
 
 /// What can be wrong between services whatever the values are.

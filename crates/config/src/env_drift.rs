@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use super::template::{self, Hole, Name, Operator, Part};
 use super::toml_node::{TomlNode, TomlValue, get};
-use super::{Document, Facts, dotenv, suggest};
+use super::{Document, Facts, dotenv};
+use devrun_model::suggest;
 
 /// Three lists of names; never values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

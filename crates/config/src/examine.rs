@@ -7,8 +7,9 @@ use super::diagnostic::{Diagnostic, Report, Severity};
 use super::document::Document;
 use super::source_map::{Sources, Span, Text};
 use super::toml_node::{self, Table, TomlNode, get};
-use super::{Options, Source, cross_check, merge, procfile, schema_check, services, suggest};
+use super::{Options, Source, cross_check, merge, procfile, schema_check, services};
 use devrun_model::name::BadName;
+use devrun_model::suggest;
 use devrun_model::{ProjectName, RecipeBook, RecipeData};
 
 /// Parses, merges and checks what can be checked without values.

@@ -1,8 +1,8 @@
 //! Keys and values that people bring along from compose files and other tools, and what they are called here.
 
 use super::schema::TableKind;
-use super::suggest;
 use super::toml_node::{TomlNode, TomlValue};
+use devrun_model::suggest;
 
 /// Keys of a service, with what to write in their place.
 const OF_SERVICES: &[(&str, &str)] = &[

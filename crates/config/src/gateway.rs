@@ -13,8 +13,8 @@ use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::local_ca;
 use super::reader::Reader;
 use super::routes::{is_gateway, routes};
-use super::suggest;
 use super::toml_node::{Table, TomlNode, get};
+use devrun_model::suggest;
 use devrun_model::{GatewaySpec, GatewayTls, Route, RoutePattern, RouteTarget, ServiceName, UpstreamSpec};
 
 /// What a route's table may lead to; each has one of these.

@@ -19,7 +19,8 @@ use super::template::{self, Hole, Name, Operator, Part};
 use super::toml_node::{TomlNode, TomlValue, get};
 use super::value_limits::{LARGEST_SUM, LARGEST_VALUE, MOST_SEARCHED};
 use super::variable_names::names_secret;
-use super::{Document, Facts, dotenv, suggest, user_scope};
+use super::{Document, Facts, dotenv, user_scope};
+use devrun_model::suggest;
 use devrun_model::{ServiceId, ServiceName};
 
 /// A problem that was reported already.

@@ -7,7 +7,7 @@ use devrun_model::secret_name::is_secret;
 use devrun_model::secret_text;
 
 use super::source_map::Text;
-use super::suggest;
+use devrun_model::suggest;
 
 /// Which bytes of a line, counted from 1, are hidden; they may overlap.
 pub(crate) fn hidden(text: &Text, number: usize) -> Vec<Range<usize>> {
@@ -21,6 +21,8 @@ pub(crate) fn hidden(text: &Text, number: usize) -> Vec<Range<usize>> {
             found.extend(all);
         }
         found.extend(after_name(line).or_else(|| after_option(line)).map(|begin| begin..line.len()));
+    } else if file.ends_with(".yml") || file.ends_with(".yaml") {
+        found.extend(after_yaml_name(line).map(|begin| begin..line.len()));
     } else if file.contains("env") {
         if in_open_quote(before()) {
             found.extend(all);
@@ -115,6 +117,19 @@ fn after_name(line: &str) -> Option<usize> {
     // `alter user u password …` of SQL.
     let at = line.to_ascii_lowercase().find(" password ")? + " password ".len();
     line.contains('=').then_some(at)
+}
+
+/// Where the value begins that follows the first name of a secret in a line of YAML: `NAME: value`, or `NAME=value` of a list.
+fn after_yaml_name(line: &str) -> Option<usize> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    line.match_indices([':', '=']).find_map(|(at, _)| {
+        let head = line[..at].trim_end_matches(['"', '\'', ' ']);
+        let name = head.rsplit(|c: char| !is_name(c)).next().unwrap_or_default();
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let value = line[at + 1..].trim();
+        // A table or list that opens here holds no secret of this name.
+        (is_secret(last) && !value.is_empty() && !value.starts_with(['[', '{']) && !is_placeholder(value)).then_some(at + 1)
+    })
 }
 
 /// Where the words begin that follow an option such as `"--password"` in a list of words.

@@ -4,10 +4,10 @@ use super::command;
 use super::declared_service::DeclaredService;
 use super::interpolate::{Resolved, Resolver};
 use super::reader::Reader;
-use super::suggest;
 use devrun_model::ByteSize;
 use devrun_model::policy::{Backoff, RestartPolicy, Signal, StopSpec, StopTo};
 use devrun_model::service::{Limits, LogSpec};
+use devrun_model::suggest;
 
 /// `restart`.
 pub(crate) fn restart(keys: &Reader<'_, '_, '_>) -> Resolved<RestartPolicy> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::absolute_path::absolute;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
-use super::suggest;
 use super::toml_node::{Table, TomlNode, TomlValue, get};
+use devrun_model::suggest;
 use devrun_model::{ByteSize, duration};
 
 /// Reads the keys of one table.

@@ -10,10 +10,10 @@ use super::external;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::schema::CHECK_KINDS;
-use super::suggest;
 use super::toml_node::{Table, TomlNode, TomlValue};
 use devrun_model::pattern_error::pattern_error;
 use devrun_model::ready::Endpoint;
+use devrun_model::suggest;
 use devrun_model::{Check, ReadySpec};
 
 struct Probe<'p, 'r, 'a, 's> {

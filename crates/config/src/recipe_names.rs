@@ -1,6 +1,6 @@
 //! What to write in the place of a recipe's name that does not exist: other names of the same server, the nearest one, or all.
 
-use super::suggest::{list, nearest};
+use devrun_model::suggest::{list, nearest};
 
 /// Names that people know a server by, and the recipe that runs it or one that speaks its protocol.
 const OTHER_NAMES: &[(&str, &str)] = &[

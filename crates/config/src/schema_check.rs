@@ -4,7 +4,8 @@
 use super::diagnostic::Diagnostic;
 use super::schema::{self, Shape, TableKind};
 use super::toml_node::{Table, TomlNode, TomlValue};
-use super::{examples, foreign_keys, suggest};
+use super::{examples, foreign_keys};
+use devrun_model::suggest;
 use devrun_model::{ByteSize, duration};
 
 /// The walk.

@@ -270,7 +270,7 @@ fn edges(tree: &Table, out: &mut Vec<Diagnostic>) -> Vec<Edge> {
             && condition(word).is_none()
         {
             out.push(Diagnostic::error(element.span, format!("unknown condition {word:?}")).help(
-                super::suggest::nearest(word, ["started", "healthy", "completed"]).map_or_else(
+                devrun_model::suggest::nearest(word, ["started", "healthy", "completed"]).map_or_else(
                     || format!("write \"{on}:started\", \"{on}:healthy\" or \"{on}:completed\""),
                     |near| format!("did you mean \"{on}:{near}\"?"),
                 ),

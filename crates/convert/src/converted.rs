@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::file_fault::FileFault;
 use super::report::ConversionReport;
 
 /// A procfile made from foreign files.
@@ -12,6 +13,8 @@ pub struct Converted {
     pub text: String,
     /// What became of each key.
     pub report: ConversionReport,
+    /// What the tool that the files are written for would refuse.
+    pub faults: Vec<FileFault>,
     /// How many services and tasks came along.
     pub services: usize,
 }

@@ -12,6 +12,7 @@ mod bind_names;
 mod compose;
 mod converted;
 mod export;
+mod file_fault;
 mod foreign_format;
 mod import;
 mod init;
@@ -36,6 +37,7 @@ pub use export::{
     procfile as export_procfile, systemd as export_systemd, systemd_commands, systemd_units as export_systemd_units,
     variables_of,
 };
+pub use file_fault::FileFault;
 pub use foreign_format::{ForeignFormat, format_of};
 pub use import::{compose_files, import, import_with};
 pub use init::{

@@ -135,7 +135,7 @@ pub(crate) fn import(paths: &[PathBuf], root: &Path, read: &dyn Fn(&Path) -> Opt
         out.below.extend(left.iter().map(|line| format!("  {}: {}: {}", import.report.place(line.at), line.what, line.text)));
     }
     let services = out.services.len() + out.tasks.len();
-    Ok(Converted { text: out.text(), report: import.report, services })
+    Ok(Converted { text: out.text(), report: import.report, faults: Vec::new(), services })
 }
 
 struct Import {

@@ -43,6 +43,7 @@ pub mod secret_text;
 pub mod service;
 pub mod snapshot;
 pub mod state_change;
+pub mod suggest;
 pub mod task;
 pub mod value_error;
 pub mod why;

@@ -9,6 +9,7 @@ use super::super::report::{ConversionReport, KeyOutcome};
 use super::super::toml_writer::{Procfile, Section, Toml};
 use super::super::yaml::{Map, YamlNode, get};
 use super::draft::{Draft, NativeKind};
+use super::file_check;
 use super::importer::{Importer, NAME_START};
 use super::load::{self, SourceReader};
 use super::values::Values;
@@ -45,6 +46,7 @@ pub(crate) fn import(
     };
     importer.read_env_files(around, &loaded.env_files);
     let services = importer.services(&first)?;
+    let faults = file_check::faults(&importer.tree, &importer.values);
     let mut drafts: Vec<Draft> = services.iter().map(|(key, node)| importer.draft(key, node)).collect();
     importer.share_volumes(&mut drafts);
     importer.homeless_buckets(&mut drafts);
@@ -60,7 +62,7 @@ pub(crate) fn import(
     importer.top_level();
     let services = importer.out.services.len() + importer.out.tasks.len();
     importer.finish(&first);
-    Ok(Converted { text: importer.out.text(), report: importer.report, services })
+    Ok(Converted { text: importer.out.text(), report: importer.report, faults, services })
 }
 
 impl Importer<'_> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::report::At;
 use super::super::yaml::{self, Map, Merging, YamlKey, YamlNode, YamlValue, get};
+use devrun_model::suggest;
 use devrun_model::{Failure, FailureKind};
 
 /// Reads a file; `None` where there is none.
@@ -109,6 +110,15 @@ impl Loader<'_> {
         }))
     }
 
+    /// Refuses keys of a table that has only these: what is included and extended is not there any more when keys are judged.
+    fn known_keys(&self, node: &YamlNode, of: &str, known: &[&str]) -> Result<(), Failure> {
+        let is_unknown = |name: &str| !known.contains(&name) && !name.starts_with("x-");
+        let unknown = node.map().and_then(|map| map.iter().find(|(key, _)| is_unknown(&key.name)));
+        let Some((key, _)) = unknown else { return Ok(()) };
+        let help = suggest::help(&key.name, known.iter().copied()).unwrap_or_default();
+        Err(self.fail(key.at, format!("unknown key `{}` in `{of}`", key.name), help))
+    }
+
     /// One file with what it includes and extends, `x-` keys left out.
     fn file(&mut self, path: &Path, from: Option<At>, depth: usize) -> Result<Map, Failure> {
         let node = self.open(path, from)?;
@@ -132,6 +142,9 @@ impl Loader<'_> {
         };
         let mut tree = Map::new();
         if let Some(include) = get(&own, "include") {
+            for entry in include.list().unwrap_or_default() {
+                self.known_keys(entry, "include", &["path", "env_file", "project_directory"])?;
+            }
             for path in included_env_files(include, &folder) {
                 if !self.env_files.contains(&path) {
                     self.env_files.push(path);
@@ -159,6 +172,7 @@ impl Loader<'_> {
     fn extended(&mut self, name: &str, service: YamlNode, all: &Map, folder: &Path, depth: usize) -> Result<YamlNode, Failure> {
         let Some(extends) = service.get("extends") else { return Ok(service) };
         let at = extends.at;
+        self.known_keys(extends, "extends", &["service", "file"])?;
         if depth > MAX_DEPTH {
             return Err(self.fail(at, format!("`{name}` extends itself, or too deeply"), "take one `extends` out"));
         }
