@@ -83,3 +83,31 @@ fn a_path_that_is_not_utf8_is_refused() {
     }
     assert!(!folder.join(".devrun").exists(), "nothing was made");
 }
+
+/// A file in another encoding is an error at its first byte that is not UTF-8.
+#[test]
+fn files_that_are_not_utf8_have_a_place() {
+    let compose = &b"services:\n  a: { image: alpine, command: sleep 1000 }\n"[..];
+    let cases: [(&[(&str, &[u8])], &str); 5] = [
+        (&[("procfile.toml", &b"# caf\xe9\n[services.a]\nrun = \"sleep 1000\"\n"[..])], "procfile.toml:1:6: not valid UTF-8"),
+        (&[("compose.yaml", &b"services:\n  a:\n    image: caf\xe9\n"[..])], "compose.yaml:3:15: not valid UTF-8"),
+        (&[("compose.yaml", compose), (".env", &b"A=1\nNAME=Ren\xe9\n"[..])], ".env:2:9: not valid UTF-8"),
+        (&[("Procfile", &b"web: echo \xff\n"[..])], "Procfile:1:11: not valid UTF-8"),
+        (
+            &[
+                ("procfile.toml", &b"[project]\nenv_file = \"x.env\"\n[services.a]\nrun = \"sleep 1000\"\n"[..]),
+                ("x.env", &b"B=\xfe\n"[..]),
+            ],
+            "x.env:1:3: not valid UTF-8",
+        ),
+    ];
+    for (files, place) in cases {
+        let project = Project::new();
+        for (name, bytes) in files {
+            fs::write(project.path(name), bytes).expect("our own file");
+        }
+        for words in [&["check"][..], &["up", "-d"]] {
+            project.run(words).code(2).says(place).says("save the file as UTF-8");
+        }
+    }
+}

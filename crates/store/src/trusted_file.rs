@@ -72,7 +72,20 @@ fn text(file: &mut File, path: &Path) -> Result<String, Failure> {
     if bytes.len() as u64 > LARGEST {
         return Err(unreadable(path, "it is larger than 16 MiB").help("check the path"));
     }
-    String::from_utf8(bytes).map_err(|_| unreadable(path, "it is not valid UTF-8").help("save it as UTF-8"))
+    String::from_utf8(bytes).map_err(|error| {
+        let (line, column) = place(error.as_bytes(), error.utf8_error().valid_up_to());
+        let shown = std::env::current_dir().ok();
+        let shown = shown.as_deref().and_then(|cwd| path.strip_prefix(cwd).ok()).unwrap_or(path).display();
+        let reason = format!("{shown}:{line}:{column}: not valid UTF-8");
+        Failure::new(FailureKind::Config, reason).help("save the file as UTF-8")
+    })
+}
+
+/// Line and column, from 1, of the first byte that is not text; columns count characters.
+fn place(bytes: &[u8], valid: usize) -> (usize, usize) {
+    let before = String::from_utf8_lossy(bytes.get(..valid).unwrap_or_default());
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// What it is where it is not a regular file: `a FIFO`.
@@ -113,5 +126,21 @@ mod tests {
         File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();
         assert!(read_untrusted(&large).unwrap_err().reason.contains("larger than 16 MiB"));
         assert_eq!(read_untrusted(&folder.path().join("none")).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_not_utf8_has_a_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (bytes, place) in [
+            (&b"caf\xe9\n"[..], ":1:4:"),
+            (b"a\r\nb\n\xff\xfe", ":3:1:"),
+            (b"x\n\xc3\xa4\xc3\xa4 \xe4", ":2:4:"),
+            (b"cut \xe2\x82", ":1:5:"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let failure = read_untrusted(&path).unwrap_err();
+            assert!(failure.reason.ends_with(&format!("file{place} not valid UTF-8")), "{failure}");
+        }
     }
 }
