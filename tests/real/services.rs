@@ -18,6 +18,7 @@ use crate::stack::{has_psql, skip};
 
 trials![
     nginx,
+    nginx_of_root_serves_what_only_root_reaches,
     caddy,
     prometheus,
     node_exporter,
@@ -192,6 +193,35 @@ fn serves(recipe: &str, set: &str, path: &str, says: &str) {
 
 fn nginx() {
     serves("nginx", "", "/", "nginx, started by devrun");
+}
+
+/// Its workers are not `nobody`, who does not pass a directory of mode 0700; a `user` of the configuration is obeyed.
+fn nginx_of_root_serves_what_only_root_reaches() {
+    let Some(project) = project("nginx", true) else { return };
+    if !nix::unistd::geteuid().is_root() {
+        crate::harness::skipped("needs root");
+        return;
+    }
+    let published = crate::test_ports::free_port();
+    project.write(
+        "compose.yml",
+        &format!(
+            "services:\n  x:\n    image: nginx\n    ports: ['{published}:80']\n    volumes: ['./site.conf:/etc/nginx/conf.d/default.conf', './html:/usr/share/nginx/html']\n"
+        ),
+    );
+    project.write("site.conf", "server { listen 80; location / { root /usr/share/nginx/html; } }\n");
+    project.write("html/index.html", "pages of root\n");
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(project.dir(), closed).expect("our own directory");
+    project.run(&["import", "compose.yml", "--yes"]).code(0);
+    let made = project.read("procfile.toml");
+    for (user, expected) in [("", 200), ("user nobody;\n", 403)] {
+        project.write("procfile.toml", &made.replacen("daemon off;", &format!("{user}daemon off;"), 1));
+        up(&project);
+        let (status, body) = get(port(&project, "main"), "/");
+        assert_eq!(status, expected, "{user:?}: {body}");
+        down(&project);
+    }
 }
 
 fn caddy() {

@@ -22,6 +22,7 @@ mod lost_data;
 mod mariadb;
 mod migrate;
 mod neo4j;
+mod nginx;
 mod not_running;
 mod ollama;
 mod opensearch;
