@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use crate::ui::term::{safe, say};
-use devrun_config::{Report, Source};
-use devrun_convert::{Converted, ForeignFormat, KeyOutcome, Surroundings};
+use crate::ui::term::say;
+use devrun_config::{ForeignFault, Report, Source};
+use devrun_convert::{Converted, ForeignFormat, Surroundings};
 use devrun_model::{Failure, FailureKind};
 use devrun_store::trusted_file;
 
+use crate::app::mapping_report::{MappingDetail, MappingReport};
+use crate::app::procfile_errors;
 use crate::app::project::{self, Project};
 use crate::app::trust;
 use crate::globals::Globals;
@@ -51,7 +53,7 @@ fn is_below_file(path: &Path) -> bool {
 /// Maps files that belong together.
 ///
 /// # Errors
-/// `Config`: not readable, no YAML, or no such format.
+/// `Config`: not readable, no YAML, no such format, or refused by the tool that they are written for; those faults have been shown.
 pub fn convert(paths: &[PathBuf], root: &Path, read: DirectoryReader, around: &Surroundings) -> Result<Converted, Failure> {
     let first = paths.first().ok_or_else(|| Failure::new(FailureKind::Config, "no file was named"))?;
     let text = read(first)?.ok_or_else(|| trusted_file::missing(first))?;
@@ -88,8 +90,35 @@ pub fn convert(paths: &[PathBuf], root: &Path, read: DirectoryReader, around: &S
     let converted = devrun_convert::import_with(format, &paths, root, &text_of, around);
     match refused.into_inner() {
         Some(failure) => Err(failure),
-        None => converted,
+        None => {
+            let converted = converted?;
+            refuse_faults(&converted, root, read)?;
+            Ok(converted)
+        }
     }
+}
+
+/// Shows what is wrong with the files themselves; the first fault is the failure.
+fn refuse_faults(converted: &Converted, root: &Path, read: DirectoryReader) -> Result<(), Failure> {
+    if converted.faults.is_empty() {
+        return Ok(());
+    }
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let files = converted.report.files.iter().map(|name| {
+        let path = root.join(name);
+        let shown = path.strip_prefix(&cwd).unwrap_or(&path).display().to_string();
+        (shown, read(&path).ok().flatten().unwrap_or_default())
+    });
+    let faults = converted.faults.iter().map(|fault| ForeignFault {
+        file: usize::try_from(fault.at.file).unwrap_or(usize::MAX),
+        line: fault.at.line,
+        column: fault.at.column,
+        message: fault.message.clone(),
+        help: fault.help.clone(),
+    });
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let report = Report::of_foreign_files(files.collect(), faults.collect());
+    Err(procfile_errors::show(&report, color))
 }
 
 /// The foreign files of a project as one source, and where its lines come from.
@@ -98,6 +127,8 @@ pub struct MappedSource {
     pub source: Source,
     /// For errors.
     pub origins: LineOrigins,
+    /// What became of the keys.
+    pub report: MappingReport,
 }
 
 /// Where the lines of a mapped text come from: an error's place is in that text, which is not a file of the user.
@@ -138,33 +169,24 @@ impl LineOrigins {
 /// Errors of which a note says where they come from.
 const MAX_ORIGINS: usize = 5;
 
-/// The foreign files of a project as one source, which stands where the first of them does.
+/// The foreign files of a project as one source, which stands where the first of them does. `detail`: what became of their keys is said.
 ///
 /// # Errors
 /// As of `convert`.
-pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option<MappedSource>, Failure> {
+pub fn mapped(globals: &Globals, project: &Project, detail: Option<MappingDetail>) -> Result<Option<MappedSource>, Failure> {
     let paths: Vec<PathBuf> = project.files.iter().filter(|path| is_yaml(path)).cloned().collect();
     let Some(first) = paths.first() else { return Ok(None) };
     let around = surroundings(globals, &project.root);
     let converted = convert(&paths, &project.root, trusted_file::read_trusted, &around)?;
     let name = first.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if warn {
-        say(format!("{name}: {}; `devrun import {name}` writes a procfile.toml and the whole list", converted.report.summary()));
-        // What each image became, and what wants a look; the rest is in the list.
-        let mut shown = converted.report.clone();
-        shown.lines.retain(|line| line.outcome == KeyOutcome::Mapped && line.what.ends_with(".image"));
-        let mut left = shown.render(&[KeyOutcome::Mapped]);
-        let mut brief = converted.report.clone();
-        brief.lines.retain(|line| line.outcome != KeyOutcome::Dropped);
-        left.push_str(&brief.brief());
+    let report = MappingReport::new(&name, &converted.report);
+    if let Some(detail) = detail {
+        report.show(detail, &project.places);
         // Rails keeps its databases in one file and its programs in the other.
         if globals.file.is_empty()
             && let Some(beside) = ["Procfile.dev", "Procfile"].iter().find(|file| project.root.join(file).is_file())
         {
             say(format!("{beside} exists as well; to use both: devrun -f {name} -f {beside} up"));
-        }
-        if !left.is_empty() {
-            left.lines().for_each(|line| say(safe(line)));
         }
     }
     if converted.services == 0 {
@@ -176,5 +198,5 @@ pub fn mapped(globals: &Globals, project: &Project, warn: bool) -> Result<Option
     let command = format!("`devrun import {} -o -`", files.join(" "));
     let source = Source { name: format!("{name} (as mapped)"), path: first.clone(), text: converted.text };
     let origins = LineOrigins { name: source.name.clone(), text: source.text.clone(), command };
-    Ok(Some(MappedSource { source, origins }))
+    Ok(Some(MappedSource { source, origins, report }))
 }

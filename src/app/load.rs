@@ -22,6 +22,7 @@ use crate::app::debug_output;
 use crate::app::generated_env;
 use crate::app::host_requirements;
 use crate::app::local_ca;
+use crate::app::mapping_report::MappingDetail;
 use crate::app::preconditions;
 use crate::app::procfile_errors;
 use crate::app::procfile_port;
@@ -40,6 +41,9 @@ use crate::globals::Globals;
 /// The names looked for, in order.
 const NAMES: &[&str] =
     &["procfile.toml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Procfile", "Procfile.dev"];
+
+/// Below the errors of files while the stack runs.
+const KEEPS_RUNNING: &str = "note: the stack keeps running as it was started; fix the errors above, then run this command again";
 
 /// Why the plan is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,8 @@ pub struct Wanted {
     pub init_cache: bool,
     /// Warnings are printed.
     pub warn: bool,
+    /// With the warnings, how much is said of a compose file's keys.
+    pub mapping: MappingDetail,
     /// The command acts on data or processes of what runs: its mode must be the one that runs.
     pub acts_on_running: bool,
 }
@@ -91,6 +97,7 @@ impl Wanted {
             ports_auto: false,
             init_cache: true,
             warn: false,
+            mapping: MappingDetail::Line,
             acts_on_running: false,
         }
     }
@@ -332,14 +339,23 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut sources = Vec::new();
     let warn = wanted.warn && !shown_warnings::were_shown();
-    let mapped = compose_input::mapped(globals, project, warn).map_err(|failure| match &failure.help {
-        Some(help) if is_running(&project.places).unwrap_or(false) => {
-            let help = format!("{help}; the stack keeps running as it was started");
-            failure.help(help)
-        }
-        _ => failure,
-    })?;
-    let (mut mapped, origins) = mapped.map(|mapped| (mapped.source, mapped.origins)).unzip();
+    let mapped =
+        compose_input::mapped(globals, project, warn.then_some(wanted.mapping)).map_err(|failure| match &failure.help {
+            _ if !is_running(&project.places).unwrap_or(false) => failure,
+            _ if failure.is_shown => {
+                say(KEEPS_RUNNING);
+                failure
+            }
+            Some(help) => {
+                let help = format!("{help}; the stack keeps running as it was started");
+                failure.help(help)
+            }
+            None => failure,
+        })?;
+    let (mut mapped, origins, mapping_report) = match mapped {
+        Some(mapped) => (Some(mapped.source), Some(mapped.origins), Some(mapped.report)),
+        None => (None, None, None),
+    };
     for path in &project.files {
         if compose_input::is_yaml(path) {
             // All of them are one source, in the place of the first.
@@ -376,7 +392,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
             say(note);
         }
         if is_running(&project.places).unwrap_or(false) {
-            say("note: the stack keeps running as it was started; fix the errors above, then run this command again");
+            say(KEEPS_RUNNING);
         }
         failure
     };
@@ -443,6 +459,9 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     if warn && !report.is_empty() {
         say(trace_masks::masked(report.render(color).trim_end()));
     }
+    if let Some(report) = mapping_report.filter(|_| warn && starts_once(wanted)) {
+        report.remember(&project.places);
+    }
     if wanted.warn {
         shown_warnings::note();
         for note in notes {
@@ -465,6 +484,11 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let plan = Arc::new(plan);
     let plan = if project.temporary.is_some() { temporary_plan::throw_away(plan, &project.places) } else { plan };
     Ok(Read { plan, document, facts, generated, private, secrets_dir: wants.secrets_dir })
+}
+
+/// Whether this is a start that says everything the first time.
+fn starts_once(wanted: &Wanted) -> bool {
+    wanted.purpose == Purpose::Start && wanted.mapping == MappingDetail::Once
 }
 
 /// What is found outside the procfile without choosing or making anything.

@@ -27,6 +27,7 @@ pub mod load;
 pub mod local_ca;
 pub mod log_pages;
 pub mod log_selection;
+pub mod mapping_report;
 pub mod missing_files;
 pub mod missing_programs;
 pub mod observer;

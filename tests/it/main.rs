@@ -26,6 +26,7 @@ mod ci_output;
 mod client_env;
 mod command_end;
 mod compose_habits;
+mod compose_typos;
 mod config;
 mod contract;
 mod control;

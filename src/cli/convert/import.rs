@@ -1,5 +1,6 @@
 //! `devrun import` and `devrun init`: a procfile from foreign files, or from what lies around.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use devrun_store::trusted_file;
 
 use crate::app::compose_input;
 use crate::app::load::{self, Wanted};
+use crate::app::missing_files::MissingFiles;
 use crate::app::procfile_schema;
 use crate::globals::Globals;
 
@@ -113,7 +115,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
         let named = Globals { file: files, ..globals.clone() };
         let read = load::read(&named, &load::project(&named)?, &Wanted::look())?;
         let text = write_with_schema(globals, target.as_deref(), devrun_convert::export_procfile(&read.document.merged()))?;
-        checked(&root, target.as_deref(), &text);
+        checked(globals, &root, target.as_deref(), &text);
         return Ok(exit::DONE);
     }
     let converted =
@@ -125,7 +127,7 @@ fn import(globals: &Globals, base: &Path, files: &[PathBuf], output: Option<&Pat
     }
     let again = format!("devrun import {} --explain SERVICE", words.join(" "));
     say(format!("{}; `{again}` lists every key of a service", converted.report.summary()));
-    checked(&root, target.as_deref(), &text);
+    checked(globals, &root, target.as_deref(), &text);
     Ok(exit::DONE)
 }
 
@@ -148,18 +150,34 @@ fn write_schema(root: &Path) -> Result<(), Failure> {
 }
 
 /// Says what `check` will say: a compose file can be wrong in ways that a procfile only shows.
-fn checked(root: &Path, target: Option<&Path>, text: &str) {
+fn checked(globals: &Globals, root: &Path, target: Option<&Path>, text: &str) {
     let path = target.map_or_else(|| root.join("procfile.toml"), Path::to_path_buf);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let source = Source { name: name.clone(), path, text: text.to_owned() };
-    if let Err(report) =
-        devrun_config::read(&[source], &Options { init_cache: true, ..Options::default() }, &RecipeRegistry::new())
-    {
-        say(report.render(false).trim_end());
-        say(format!("cannot use {name} yet: {}", report.summary()));
-    } else if target.is_some() {
-        say(format!("{name} is written: `devrun check` looks at its values, `devrun up` starts it"));
+    let Some(target) = target else {
+        let source = Source { name: name.clone(), path, text: text.to_owned() };
+        let options = Options { init_cache: true, ..Options::default() };
+        if let Err(report) = devrun_config::read(&[source], &options, &RecipeRegistry::new()) {
+            say(report.render(false).trim_end());
+            say(format!("cannot use {name} yet: {}", report.summary()));
+        }
+        return;
+    };
+    match check_written(globals, target) {
+        Ok(()) => say(format!("{name} is written: `devrun up` starts it")),
+        Err(failure) => {
+            if let (Some(help), false) = (&failure.help, failure.is_shown) {
+                say(safe(&format!("help: {help}")));
+            }
+            say(safe(&format!("{name} is written, but cannot be used yet: {}", failure.reason)));
+        }
     }
+}
+
+/// What `devrun check` refuses in a file that has just been written. It starts and makes nothing.
+fn check_written(globals: &Globals, target: &Path) -> Result<(), Failure> {
+    let named = Globals { file: vec![target.to_path_buf()], ..globals.clone() };
+    let read = load::read(&named, &load::project(&named)?, &Wanted::look())?;
+    MissingFiles::find(&read, &BTreeSet::new(), false).refuse_unless_built()
 }
 
 /// Writes the procfile; an existing one is kept without `--yes`, and then as `.bak`.
@@ -234,7 +252,7 @@ pub fn init(globals: &Globals, args: &InitArgs) -> Result<i32, Failure> {
     if !open.is_empty() {
         say(format!("add to .gitignore: {} (.devrun/ ignores itself)", open.join(" ")));
     }
-    checked(&base, target.as_deref(), &text);
+    checked(globals, &base, target.as_deref(), &text);
     Ok(exit::DONE)
 }
 

@@ -29,6 +29,7 @@ use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceI
 use crate::app::abandoned_runs;
 use crate::app::data::branch;
 use crate::app::load::{self, Project, Purpose, Wanted};
+use crate::app::mapping_report::MappingDetail;
 use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::password_advice;
@@ -111,6 +112,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         ports_auto: args.ports.is_some() || args.ephemeral,
         init_cache: !args.no_init_cache,
         warn: true,
+        mapping: MappingDetail::Once,
         acts_on_running: false,
     };
     let read = load::read(globals, &project, &wanted)?;

@@ -14,6 +14,7 @@ use devrun_store::trusted_file;
 
 use crate::app::git_exposure::GitExposure;
 use crate::app::load::{self, Wanted};
+use crate::app::mapping_report::MappingDetail;
 use crate::app::missing_files::MissingFiles;
 use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::globals::Globals;
@@ -31,7 +32,7 @@ pub struct CheckArgs {
 /// `Config`; the diagnostics have been printed then.
 pub fn run(globals: &Globals, args: &CheckArgs, term: Term) -> Result<i32, Failure> {
     let project = load::project(globals)?;
-    let read = load::read(globals, &project, &Wanted { warn: !args.quiet, ..Wanted::look() })?;
+    let read = load::read(globals, &project, &Wanted { warn: !args.quiet, mapping: MappingDetail::Whole, ..Wanted::look() })?;
     let plan = &read.plan;
     let missing_files = MissingFiles::find(&read, &BTreeSet::new(), term.err_color);
     missing_files.refuse_unless_built()?;
