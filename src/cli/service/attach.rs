@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use crate::ui::output;
-use crate::ui::term::say;
+use crate::ui::term::{is_dumb, say};
 use devrun_keeper::terminal::{self, RawMode, TerminalSize};
 use devrun_model::exit;
 use devrun_model::feed::Status;
@@ -307,7 +307,7 @@ impl Screen {
     /// Mouse reports, bracketed paste and a hidden cursor are no state of the line discipline, so nobody else gives them back.
     fn tidy(&self) {
         let mut out = std::io::stdout().lock();
-        if !out.is_terminal() {
+        if !out.is_terminal() || is_dumb() {
             return;
         }
         let mut text = String::from("\x1b[0m");
