@@ -62,7 +62,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
         let mut client = crate::app::connect::supervisor(&project.places).await?.ok_or_else(not_running)?;
         let status = client.status().await?.ok_or_else(not_running)?;
         crate::app::running_mode::check_given(&project, &status.snapshot)?;
-        let found = crate::app::request::ids(&status.snapshot, std::slice::from_ref(&args.service))?;
+        let found = crate::app::request::ids(globals, &project, &status.snapshot, std::slice::from_ref(&args.service))?;
         let id: ServiceId = match found.as_slice() {
             [id] => id.clone(),
             several => {

@@ -82,7 +82,7 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
     let grace = args.timeout.as_deref().map(|text| seconds(text, "devrun stop --timeout 5s api")).transpose()?;
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
-        let targets = ids(&status.snapshot, &args.services)?;
+        let targets = ids(globals, &project, &status.snapshot, &args.services)?;
         let mut watched: Vec<ServiceId> = if targets.is_empty() {
             status.snapshot.services.iter().filter_map(|service| ServiceId::parse(&service.name).ok()).collect()
         } else {
@@ -221,7 +221,7 @@ pub fn kill(globals: &Globals, args: &KillArgs, term: Term) -> Result<i32, Failu
     let project = load::project(globals)?;
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
-        let targets = ids(&status.snapshot, &args.services)?;
+        let targets = ids(globals, &project, &status.snapshot, &args.services)?;
         let ours = token();
         if signal == Signal(libc::SIGKILL) {
             stop_stack::say_own_end(&project.places, &targets);

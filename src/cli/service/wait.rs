@@ -11,10 +11,10 @@ use devrun_model::feed::{FeedItem, Status};
 use devrun_model::{Failure, FailureKind, Health, Kind, Launch, ServiceSpec, State, duration};
 use devrun_runtime::recipes;
 
-use crate::app::load;
+use crate::app::load::{self, Project};
+use crate::app::request;
 use crate::app::running_mode;
 use crate::app::session::{Session, Signals};
-use crate::app::unknown_service::unknown_service;
 use crate::app::wait_url::{Deep, UrlWaitOptions, wait_for_url};
 use crate::globals::Globals;
 
@@ -291,7 +291,7 @@ async fn wait_for_names(
     running_mode::check_given(&project, &status.snapshot)?;
     loop {
         let mut last = Vec::new();
-        for service in wanted(&status, args, names)? {
+        for service in wanted(globals, &project, &status, args, names)? {
             match standing(service, &args.until) {
                 Standing::Holds => {}
                 Standing::Never(failure) => return Err(failure),
@@ -339,7 +339,13 @@ async fn wait_for_names(
     }
 }
 
-fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<Vec<&'a devrun_model::ServiceStatus>, Failure> {
+fn wanted<'a>(
+    globals: &Globals,
+    project: &Project,
+    status: &'a Status,
+    args: &WaitArgs,
+    names: &[&String],
+) -> Result<Vec<&'a devrun_model::ServiceStatus>, Failure> {
     if args.all {
         return Ok(status.snapshot.services.iter().filter(|service| service.state != State::Skipped).collect());
     }
@@ -348,8 +354,7 @@ fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<
         let before = found.len();
         found.extend(status.snapshot.services.iter().filter(|service| service.name == **name || service.service == **name));
         if found.len() == before {
-            let known = status.snapshot.services.iter().map(|service| service.name.as_str());
-            return Err(unknown_service(name, "the stack has", known));
+            return Err(request::unknown(globals, project, &status.snapshot, name));
         }
     }
     Ok(found)

@@ -112,7 +112,7 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
             let Some(status) = client.status().await? else { return Ok(exit::DONE) };
             let mut snapshot = status.snapshot;
             if !args.services.is_empty() {
-                let named = request::ids(&snapshot, &args.services)?;
+                let named = request::ids(globals, &project, &snapshot, &args.services)?;
                 snapshot.services.retain(|service| named.iter().any(|id| id.as_str() == service.name));
             }
             let now = samples(&snapshot);
