@@ -283,6 +283,8 @@ pub struct Read {
     pub private: BTreeSet<(String, String)>,
     /// The folder of the secrets.
     pub secrets_dir: PathBuf,
+    /// Where the lines of a mapped compose file come from.
+    pub origins: Option<LineOrigins>,
 }
 
 impl Read {
@@ -464,7 +466,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let private = private.map(|want| (want.service, want.name)).collect();
     let plan = Arc::new(plan);
     let plan = if project.temporary.is_some() { temporary_plan::throw_away(plan, &project.places) } else { plan };
-    Ok(Read { plan, document, facts, generated, private, secrets_dir: wants.secrets_dir })
+    Ok(Read { plan, document, facts, generated, private, secrets_dir: wants.secrets_dir, origins })
 }
 
 /// What is found outside the procfile without choosing or making anything.

@@ -406,3 +406,25 @@ fn the_same_as_an_ordinary_user() {
     project.run(&["down", "--emergency"]).code(0);
     project.nothing_left();
 }
+
+#[test]
+fn a_failed_start_names_the_place_of_what_failed() {
+    let stranger = test_ports::listener();
+    let port = stranger.local_addr().expect("bound").port();
+    let project = Project::new().procfile(
+        "[services.crash]\nrun = \"sh -c 'exit 3'\"\n[services.never]\nrun = \"{svc:never}\"\n\
+         ready = { file = \"never-there\", within = \"700ms\" }\n[services.before]\nrun = \"{svc:before}\"\npre_start = \"false\"\n",
+    );
+    let up = project.run(&["up", "-d"]).says("exit 3 (procfile.toml:2:7)").says("(procfile.toml:8:13)");
+    assert!(up.stderr.lines().any(|line| line.starts_with("never ") && line.contains("(procfile.toml:5:1)")), "{up}");
+    project.run(&["down"]).code(0);
+    project.rewrite(&format!("[services.web]\nrun = \"{{svc:web}} --listen $PORT\"\nport = {port}\n"));
+    let taken = project.run(&["up", "-d"]).code(5).says("(procfile.toml:3:8)");
+    last_line(&taken, &["port", &port.to_string(), "(procfile.toml:3:8)"]);
+    project.run(&["up", "--plan"]).says("(procfile.toml:3:8)");
+    std::fs::remove_file(project.path("procfile.toml")).expect("our own file");
+    project.write("compose.yml", "name: x\nservices:\n  crash:\n    image: alpine\n    command: [\"sh\", \"-c\", \"exit 3\"]\n");
+    project.run(&["up", "-d"]).code(1).says("exit 3 (compose.yml:3)");
+    test_ports::close(stranger);
+    project.nothing_left();
+}

@@ -196,7 +196,7 @@ fn with_current_plan(
         }
         if let (Some(_), Some(changes)) = (restarts, changes) {
             let options = load::fetch_options_by_environment(&project, download::progress(term));
-            let (places, to_build) = (LaunchPlaces::new(&read.document, &plan), BTreeSet::new());
+            let (places, to_build) = (LaunchPlaces::new(&read), BTreeSet::new());
             let check = ProgramCheck { plan: &plan, places: &places, options: &options, to_build: &to_build };
             let started = missing_programs::started_by_restart(&changes, &plan, &targets);
             missing_files.refuse(|id| started.contains(id), Some(missing_programs::NOTHING_STOPPED))?;

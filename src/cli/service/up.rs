@@ -40,7 +40,7 @@ use crate::app::project_ports;
 use crate::app::remembered_scale;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::shared_server::start;
-use crate::app::start_scope;
+use crate::app::start_scope::{self, PortAdvice};
 use crate::app::stop_stack;
 use crate::app::stop_wait;
 use crate::globals::Globals;
@@ -143,7 +143,8 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     }
     let usual_ports = if args.plan { usual_ports(&read)? } else { BTreeSet::new() };
     let advice = password_advice::of(&read);
-    let launch_places = LaunchPlaces::new(&read.document, &read.plan);
+    let launch_places = LaunchPlaces::new(&read);
+    let port_advice = launch_places.port_advice(args.port_advice());
     let mut plan = read.plan;
     if let Some(timeout) = start_timeout(args)? {
         Arc::make_mut(&mut plan).timeout = timeout;
@@ -187,7 +188,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         offline,
         mirror,
         ports_auto: args.ports.is_some(),
-        port_advice: args.port_advice(),
+        port_advice,
     };
     let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
@@ -238,7 +239,7 @@ fn wipe(globals: &Globals, project: &Project, args: &UpArgs, term: Term) -> Resu
     // What could not be started again afterwards is not deleted either.
     let nothing_shown = Arc::new(devrun_store::NoDownloadProgress);
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
-    let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), built(&read.plan, args.build));
+    let (places, to_build) = (LaunchPlaces::new(&read), built(&read.plan, args.build));
     let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
     MissingFiles::find(&read, &to_build, term.err_color).refuse_deletion(NOTHING_DELETED)?;
     missing_programs::refuse(crate::app::runtime::runtime()?.block_on(check.missing(|_| true))?, NOTHING_DELETED)?;
@@ -294,8 +295,8 @@ struct Stack {
     mirror: Option<String>,
     /// `--ports auto`.
     ports_auto: bool,
-    /// What to type where a port is taken.
-    port_advice: String,
+    /// What is said where a port is taken.
+    port_advice: PortAdvice,
 }
 
 impl Stack {
