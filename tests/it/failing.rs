@@ -408,6 +408,25 @@ fn the_same_as_an_ordinary_user() {
 }
 
 #[test]
+fn services_that_end_at_once_are_named_with_their_codes() {
+    let project = Project::new().procfile("[services.a]\nrun = \"true\"\n[services.b]\nrun = \"sh -c 'exit 0'\"\n");
+    let up = project.run(&["up", "-d"]).code(0).says("a ended with exit code 0, b ended with exit code 0; nothing is running");
+    drop(up.says_not("ready in"));
+    eventually("the supervisor ends", PATIENCE, || project.supervisors().is_empty().then_some(()));
+    let wait =
+        project.run(&["wait", "a", "--timeout", "1500ms"]).code(6).says("nothing is running: a ended with exit code 0; waiting");
+    last_line(&wait, &["nothing is running after 1.5s: a ended with exit code 0"]);
+    project.rewrite("[services.a]\nrun = \"sh -c 'exit 3'\"\n[services.b]\nrun = \"true\"\n");
+    let up = project.run(&["up", "-d"]).code(1);
+    last_line(&up, &["a service failed", "a", "exit 3"]);
+    project.rewrite("[services.a]\nrun = \"true\"\n[services.b]\nrun = \"{svc:b}\"\n");
+    project.run(&["up", "-d"]).code(0).says("ready in").says("; a ended with exit code 0");
+    project.run(&["wait", "a", "b"]).code(0);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
 fn a_failed_start_names_the_place_of_what_failed() {
     let stranger = test_ports::listener();
     let port = stranger.local_addr().expect("bound").port();

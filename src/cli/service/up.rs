@@ -23,8 +23,8 @@ use crate::ui::term::{Progress, Term, data, say};
 use devrun_config::PortPreference;
 use devrun_logs::LogFollower;
 use devrun_model::exit;
-use devrun_model::feed::{FeedItem, Outcome, Status};
-use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Snapshot, State, UpOptions};
+use devrun_model::feed::{FailedService, FeedItem, Outcome, Status};
+use devrun_model::{Command, Failure, FailureKind, Kind, Plan, RestartTargets, ServiceId, Snapshot, State, UpOptions};
 
 use crate::app::abandoned_runs;
 use crate::app::data::branch;
@@ -467,6 +467,7 @@ impl Stack {
             _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
+            self.add_ended(&snapshot, times, &mut outcome);
             if viewer != StartViewer::Owner && !matches!(self.term.progress, Progress::Quiet | Progress::Json) {
                 let is_running =
                     |id: &ServiceId| snapshot.services.iter().any(|one| one.name == id.as_str() && one.state == State::Running);
@@ -488,6 +489,22 @@ impl Stack {
             say(line);
         }
         Ok(code)
+    }
+
+    /// What has failed since the start was over, while it was being summed up.
+    fn add_ended(&self, snapshot: &Snapshot, times: &StartTimes, outcome: &mut Outcome) {
+        for service in snapshot.services.iter().filter(|service| service.state == State::Failed && times.has(&service.name)) {
+            let Some(id) = ServiceId::parse(&service.name).ok() else { continue };
+            let is_optional = self.plan.services.get(&id).is_none_or(|spec| spec.optional);
+            let is_named =
+                outcome.failures.iter().any(|failed| failed.id == id) || outcome.blocked.iter().any(|(_, root)| *root == id);
+            if let Some(end) = service.end().filter(|_| !is_optional && !is_named) {
+                let kind = if service.kind == Kind::Task { FailureKind::Task } else { FailureKind::Service };
+                let failure = Failure::new(kind, end).help(format!("devrun logs {id}; devrun why {id}"));
+                outcome.failures.push(FailedService { id, failure, last_answer: None, log: Vec::new() });
+            }
+        }
+        self.launch_places.add(outcome);
     }
 
     /// What became of a supervisor that ended without a word. Its own faults are in its log; anything else that ends it so is a
