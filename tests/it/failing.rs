@@ -447,3 +447,26 @@ fn a_failed_start_names_the_place_of_what_failed() {
     test_ports::close(stranger);
     project.nothing_left();
 }
+
+#[test]
+fn a_start_that_is_interrupted_says_what_becomes_of_it() {
+    let project =
+        Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\nready = { file = \"never-there\", within = \"10m\" }\n");
+    let up = project.start(&["up", "-d"]);
+    eventually("it runs", PATIENCE, || (!project.alive("a").is_empty()).then_some(()));
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    up.outcome().code(130).says("interrupted: undoing the start; stopping a (press Ctrl-C again to kill)");
+    project.nothing_left();
+    project.run(&["up", "-d", "--no-wait"]).code(0);
+    let mut joined = project.start(&["up", "-d"]);
+    joined.wait_for("already running under supervisor");
+    eventually("it runs", PATIENCE, || (!project.alive("a").is_empty()).then_some(()));
+    joined.signal(nix::sys::signal::Signal::SIGINT);
+    joined
+        .outcome()
+        .code(130)
+        .says("interrupted: the supervisor continues the start; running: a; to stop everything: devrun down");
+    assert_eq!(project.alive("a").len(), 1);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}

@@ -449,15 +449,7 @@ impl Stack {
                     .help("see who stopped it: devrun events; then devrun up"));
             }
             Settled::Gone(None) => return Err(self.supervisor_lost("while the stack started")),
-            Settled::Interrupted(code) => {
-                if viewer == StartViewer::Owner {
-                    // The start that we began is unwound, as with an attached one.
-                    say("stopping what was started");
-                    session.command(token(), Command::Down { grace_ms: None }).await?;
-                    while session.next().await?.is_some() {}
-                }
-                return Ok(code);
-            }
+            Settled::Interrupted(code) => return self.interrupted(code, session, status, viewer).await,
         };
         password_advice::add(&mut outcome, &self.advice);
         self.launch_places.add(&mut outcome);
@@ -488,6 +480,23 @@ impl Stack {
         if let Some(line) = exit_line::of_outcome(&outcome, self.options.exit_code_from.as_ref()) {
             say(line);
         }
+        Ok(code)
+    }
+
+    /// Ctrl-C while a start is waited for. One that we began is unwound, as with an attached one.
+    async fn interrupted(&self, code: i32, session: &mut Session, status: &Status, viewer: StartViewer) -> Result<i32, Failure> {
+        let now = session.status().await.ok().flatten();
+        let live = now.iter().flat_map(|now| &now.snapshot.services).filter(|service| service.state.is_live());
+        let live = live.map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ");
+        if viewer != StartViewer::Owner {
+            let running = if live.is_empty() { String::new() } else { format!("; running: {live}") };
+            say(format!("interrupted: the supervisor continues the start{running}; to stop everything: devrun down"));
+            return Ok(code);
+        }
+        let running = if live.is_empty() { "nothing runs yet".to_owned() } else { format!("stopping {live}") };
+        say(format!("interrupted: undoing the start; {running} (press Ctrl-C again to kill)"));
+        session.command(token(), Command::Down { grace_ms: None }).await?;
+        stop_stack::follow(&self.project.places, session, status.snapshot.supervisor_pid, self.term).await?;
         Ok(code)
     }
 
