@@ -156,6 +156,14 @@ impl LineOrigins {
         Some(format!("note: {}", known.join("; ")))
     }
 
+    /// `compose.yml:4` for a place in the mapped text. `None`: it is in another file.
+    #[must_use]
+    pub fn own_place(&self, place: &str) -> Option<String> {
+        let (line, _column) = place.strip_prefix(&self.name)?.strip_prefix(':')?.split_once(':')?;
+        let origin = self.origin(line.parse().ok()?)?;
+        origin.rsplit_once(" at ").map(|(_, place)| place.to_owned())
+    }
+
     /// `services.db at compose.yml:4`: the header above the line, behind which that stands.
     fn origin(&self, line: usize) -> Option<String> {
         let above: Vec<&str> = self.text.lines().take(line).collect();

@@ -50,10 +50,15 @@ pub async fn supervisor(places: &Paths) -> Result<Option<ControlClient>, Failure
 
 /// What is said of a supervisor that does not answer: one that was stopped goes on when it is told to.
 fn explained(places: &Paths, failure: Failure) -> Failure {
-    let is_stopped = |pid: i32| process_list::stat(pid).is_some_and(|stat| matches!(stat.state, b'T' | b't'));
-    let Some(pid) = holder(places).map(|running| running.pid).filter(|pid| is_stopped(*pid)) else { return failure };
+    let Some(pid) = holder(places).map(|running| running.pid).filter(|pid| is_suspended(*pid)) else { return failure };
     Failure::new(failure.kind, format!("the supervisor (pid {pid}) is stopped (Ctrl-Z or SIGSTOP) and does not answer"))
         .help(format!("resume it: `fg` in its terminal, or kill -CONT {pid}; devrun down --emergency ends it and what it runs"))
+}
+
+/// Whether a process was stopped by Ctrl-Z or SIGSTOP, or is being traced.
+#[must_use]
+pub fn is_suspended(pid: i32) -> bool {
+    process_list::stat(pid).is_some_and(|stat| matches!(stat.state, b'T' | b't'))
 }
 
 /// Whether what is in the socket's place was put there by another user, so that an error of it says nothing of ours.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::ui::term::say;
+use crate::ui::term::{self, say};
 use devrun_config::{Facts, Options, PortPreference, Source};
 use devrun_model::{Failure, FailureKind, Plan, ServiceId};
 use devrun_runtime::recipes::RecipeRegistry;
@@ -290,6 +290,8 @@ pub struct Read {
     pub private: BTreeSet<(String, String)>,
     /// The folder of the secrets.
     pub secrets_dir: PathBuf,
+    /// Where the lines of a mapped compose file come from.
+    pub origins: Option<LineOrigins>,
 }
 
 impl Read {
@@ -385,7 +387,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
         init_cache: wanted.init_cache,
         base_port: procfile_port::base_port(project)?,
     };
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR");
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !project.env.contains_key("NO_COLOR") && !term::is_dumb();
     let failed = |report: devrun_config::Report| {
         let failure = procfile_errors::show(&report, color);
         if let Some(note) = origins.as_ref().and_then(|origins: &LineOrigins| origins.note(&report)) {
@@ -483,7 +485,7 @@ pub fn read(globals: &Globals, project: &Project, wanted: &Wanted) -> Result<Rea
     let private = private.map(|want| (want.service, want.name)).collect();
     let plan = Arc::new(plan);
     let plan = if project.temporary.is_some() { temporary_plan::throw_away(plan, &project.places) } else { plan };
-    Ok(Read { plan, document, facts, generated, private, secrets_dir: wants.secrets_dir })
+    Ok(Read { plan, document, facts, generated, private, secrets_dir: wants.secrets_dir, origins })
 }
 
 /// Whether this is a start that says everything the first time.

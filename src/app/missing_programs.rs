@@ -15,46 +15,77 @@ use devrun_model::{
 use devrun_runtime::{directory_answers, trace_masks};
 use devrun_store::FetchOptions;
 
-use crate::app::load::Project;
+use crate::app::load::{Project, Read};
+use crate::app::start_scope::PortAdvice;
 use crate::ui::term::say;
 
 /// What was left as it was where a start is refused for what it needs.
 pub const NOTHING_STOPPED: &str = "nothing was stopped";
 
-/// Where each service says what it runs, and what is run to probe and to stop it, as `FILE:LINE:COLUMN`.
+/// Where each service says what it runs, and what is run to probe and to stop it, as `FILE:LINE:COLUMN`; and its probe and its ports.
 #[derive(Debug, Default)]
 pub struct LaunchPlaces {
     launches: BTreeMap<String, String>,
     /// By service and key.
     commands: BTreeMap<(String, &'static str), String>,
+    /// By service and key: what a failure of a start may be about, apart from the program.
+    keys: BTreeMap<(String, &'static str), String>,
+    /// By service and name of the port.
+    ports: BTreeMap<(String, String), String>,
 }
 
 impl LaunchPlaces {
-    /// Those of a plan.
+    /// Those of what was read.
     #[must_use]
-    pub fn new(document: &devrun_config::Document, plan: &Plan) -> Self {
-        let specs = first_copies(plan.services.values().map(AsRef::as_ref));
+    pub fn new(read: &Read) -> Self {
+        let specs = first_copies(read.plan.services.values().map(AsRef::as_ref));
         let mut places = Self::default();
+        // A line of a mapped text is of no use; the line of the user's own file is.
+        let own = |place: String| read.origins.as_ref().and_then(|origins| origins.own_place(&place)).unwrap_or(place);
+        let value = |name: &str, steps: &[KeyStep]| read.document.value_place(name, steps).map(own);
         for spec in specs {
             let name = spec.service.as_str();
-            places.launches.extend(document.launch_place(name).map(|place| (name.to_owned(), place)));
+            places.launches.extend(read.document.launch_place(name).map(|place| (name.to_owned(), own(place))));
             for side in side_commands(spec) {
-                let place = document.value_place(name, &[KeyStep::Key(side.table), KeyStep::Key(side.key)]);
+                let place = value(name, &[KeyStep::Key(side.table), KeyStep::Key(side.key)]);
                 places.commands.extend(place.map(|place| ((name.to_owned(), side.table), place)));
+            }
+            for key in ["ready", "pre_start"] {
+                places.keys.extend(value(name, &[KeyStep::Key(key)]).map(|place| ((name.to_owned(), key), place)));
+            }
+            for port in spec.ports.keys() {
+                let key = if port == "main" { "port" } else { "ports" };
+                let place = value(name, &[KeyStep::Key(key)]);
+                places.ports.extend(place.map(|place| ((name.to_owned(), port.clone()), place)));
             }
         }
         places
     }
 
-    /// Adds to what failed for want of its program where the procfile names that program. A command before the start has another key.
+    /// What to type where a port is taken, with where the ports stand.
+    #[must_use]
+    pub fn port_advice(&self, text: String) -> PortAdvice {
+        PortAdvice { text, places: self.ports.clone() }
+    }
+
+    /// Adds to what failed where the procfile says what it is about: the program, the probe, the port or the command before the start.
     pub fn add(&self, outcome: &mut Outcome) {
         for failed in &mut outcome.failures {
             let service = failed.id.as_str().split('.').next().unwrap_or_default();
-            if failed.failure.kind == FailureKind::Binary
-                && !failed.failure.reason.contains("pre_start")
-                && let Some(place) = self.launches.get(service).filter(|place| !failed.failure.reason.contains(place.as_str()))
-            {
-                failed.failure.reason.push_str(&format!(" ({place})"));
+            let key = |key: &'static str| self.keys.get(&(service.to_owned(), key));
+            let reason = &mut failed.failure.reason;
+            let place = match failed.failure.kind {
+                _ if reason.contains("pre_start") => key("pre_start"),
+                FailureKind::Binary | FailureKind::Service | FailureKind::Background | FailureKind::Task => {
+                    self.launches.get(service)
+                }
+                FailureKind::NotReady => key("ready"),
+                FailureKind::PortTaken => self.ports.get(&(service.to_owned(), "main".to_owned())),
+                _ => None,
+            };
+            if let Some(place) = place.filter(|place| !reason.contains(place.as_str())) {
+                let end = reason.find('\n').unwrap_or(reason.len());
+                reason.insert_str(end, &format!(" ({place})"));
             }
         }
     }

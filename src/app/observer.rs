@@ -155,6 +155,8 @@ fn has_failed(status: &ServiceStatus) -> bool {
     let has_ended = status.exit_code.is_some() || status.signal.is_some();
     match status.state {
         State::Failed | State::BackingOff => has_ended,
+        // A service that was to run, and has come to its end by itself.
+        State::Completed => has_ended && status.kind == Kind::Service,
         State::Starting => status.kind == Kind::Service,
         State::Running => status.health == Health::Unhealthy,
         _ => false,

@@ -17,7 +17,7 @@ use devrun_runtime::runtime_dir;
 
 use crate::app::project;
 use crate::app::runtime::waiting_runtime;
-use crate::app::start_scope;
+use crate::app::start_scope::{self, PortAdvice};
 
 /// How long another stack may take to say which ports are its own.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -77,11 +77,11 @@ fn variable(document: &devrun_config::Document, service: &str, name: &str) -> Op
     (!variable.is_empty() && !rest.starts_with(&format!("{variable}."))).then_some(variable)
 }
 
-/// Whether no process holds a port of what is to be started. `advice`: what to type for other ports.
+/// Whether no process holds a port of what is to be started. `advice`: what to type for other ports, and where these stand.
 ///
 /// # Errors
 /// `PortTaken`, with each port, its holder and how to go on.
-pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>, advice: &str) -> Result<(), Failure> {
+pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>, advice: &PortAdvice) -> Result<(), Failure> {
     free_of_others(plan, scope, &BTreeSet::new(), advice).await
 }
 
@@ -89,7 +89,12 @@ pub async fn free(plan: &Plan, scope: &BTreeSet<ServiceId>, advice: &str) -> Res
 ///
 /// # Errors
 /// As [`free`].
-pub async fn free_beside(plan: &Plan, scope: &BTreeSet<ServiceId>, running: &Snapshot, advice: &str) -> Result<(), Failure> {
+pub async fn free_beside(
+    plan: &Plan,
+    scope: &BTreeSet<ServiceId>,
+    running: &Snapshot,
+    advice: &PortAdvice,
+) -> Result<(), Failure> {
     let live: Vec<_> = running.services.iter().filter(|service| service.state.holds_port()).collect();
     // The address that copies share is held by the supervisor and its balancer, not by a copy.
     let is_shared = |spec: &&ServiceSpec| live.iter().any(|service| service.service == spec.service.as_str());
@@ -98,11 +103,16 @@ pub async fn free_beside(plan: &Plan, scope: &BTreeSet<ServiceId>, running: &Sna
     free_of_others(plan, scope, &own, advice).await
 }
 
-async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet<u16>, advice: &str) -> Result<(), Failure> {
-    let mut held: Vec<(&ServiceSpec, u16, PortHolder)> = needed(plan, scope)
+async fn free_of_others(
+    plan: &Plan,
+    scope: &BTreeSet<ServiceId>,
+    own: &BTreeSet<u16>,
+    advice: &PortAdvice,
+) -> Result<(), Failure> {
+    let mut held: Vec<(&ServiceSpec, &str, u16, PortHolder)> = needed(plan, scope)
         .filter(|(_, _, port)| !own.contains(port))
-        .filter_map(|(spec, _, port)| match ports::check(&spec.bind, port) {
-            Err(PortConflict::Held(holder)) => Some((spec, port, holder)),
+        .filter_map(|(spec, name, port)| match ports::check(&spec.bind, port) {
+            Err(PortConflict::Held(holder)) => Some((spec, name, port, holder)),
             // What else is wrong is told by the spawn.
             Ok(()) | Err(PortConflict::Forbidden | PortConflict::Address(_)) => None,
         })
@@ -113,23 +123,25 @@ async fn free_of_others(plan: &Plan, scope: &BTreeSet<ServiceId>, own: &BTreeSet
     let stacks = stacks().await;
     // What this very stack has started since it was asked.
     let is_this = |stack: &OtherStack| stack.root == plan.root && stack.instance == plan.instance;
-    held.retain(|(_, port, holder)| !stacks.iter().any(|stack| is_this(stack) && stack.holds(*port, holder)));
+    held.retain(|(_, _, port, holder)| !stacks.iter().any(|stack| is_this(stack) && stack.holds(*port, holder)));
     if held.is_empty() {
         return Ok(());
     }
     let is_only = held.len() == 1;
     let mut reasons = Vec::new();
-    let mut help = advice.to_owned();
-    for (spec, port, mut holder) in held {
+    let mut help = advice.text.clone();
+    for (spec, name, port, mut holder) in held {
+        let place = advice.places.get(&(spec.service.to_string(), name.to_owned()));
+        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
         let owner = stacks.iter().find(|stack| stack.holds(port, &holder));
         let (reason, stop) = match owner {
             Some(stack) => {
                 holder.project = None;
-                (format!("{}: port {port} is held by {holder} of {}", spec.id, stack.name), Some(stack.down.clone()))
+                (format!("{}: port {port} is held by {holder} of {}{place}", spec.id, stack.name), Some(stack.down.clone()))
             }
             None => {
                 let kill = holder.pid.filter(|_| holder.project.is_none()).map(|pid| format!("kill {pid}"));
-                (format!("{}: port {port} is held by {holder}", spec.id), kill)
+                (format!("{}: port {port} is held by {holder}{place}", spec.id), kill)
             }
         };
         reasons.push(reason);

@@ -1,10 +1,11 @@
 //! Requests to a supervisor that runs: connect, name services, wait until it has done what was asked.
 
-use crate::app::load::{self, Project};
+use crate::app::load::{self, Project, Wanted};
 use crate::app::running_mode;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::stop_wait;
-use crate::app::unknown_service::unknown_service;
+use crate::app::unknown_service::unknown_or_inactive;
+use crate::globals::Globals;
 use crate::ui::ci;
 use crate::ui::exit_line;
 use crate::ui::progress::ProgressView;
@@ -14,7 +15,15 @@ use crate::ui::term::{Progress, Term, say};
 use devrun_model::{Command, Failure, FailureKind, ServiceId};
 
 /// Names against what the supervisor runs; the procfile may have been edited since.
-pub fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<ServiceId>, Failure> {
+///
+/// # Errors
+/// `Config` for a name that is neither.
+pub fn ids(
+    globals: &Globals,
+    project: &Project,
+    snapshot: &devrun_model::Snapshot,
+    names: &[String],
+) -> Result<Vec<ServiceId>, Failure> {
     let mut found = Vec::new();
     for name in names {
         let before = found.len();
@@ -24,11 +33,19 @@ pub fn ids(snapshot: &devrun_model::Snapshot, names: &[String]) -> Result<Vec<Se
             }
         }
         if found.len() == before {
-            let known = snapshot.services.iter().map(|service| service.name.as_str());
-            return Err(unknown_service(name, "running under this supervisor", known));
+            return Err(unknown(globals, project, snapshot, name));
         }
     }
     Ok(found)
+}
+
+/// The error for a name that the supervisor does not have: the procfile may have it in a profile that is not active.
+#[must_use]
+pub fn unknown(globals: &Globals, project: &Project, snapshot: &devrun_model::Snapshot, name: &str) -> Failure {
+    // The procfile may have errors; what runs is known without it.
+    let plan = load::plan(globals, project, &Wanted::look()).ok();
+    let known = snapshot.services.iter().map(|service| service.name.as_str());
+    unknown_or_inactive(plan.as_deref(), name, "running under this supervisor", known)
 }
 
 /// The supervisor that runs, to ask it for something.

@@ -79,7 +79,7 @@ pub fn run(globals: &Globals, project: &Project, want: &RequiredSecret, dir: &Pa
     }
     // Who reads it is restarted, and one that could not be started again would be down for it.
     let options = load::fetch_options_by_environment(project, Arc::new(devrun_store::NoDownloadProgress));
-    let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), BTreeSet::new());
+    let (places, to_build) = (LaunchPlaces::new(&read), BTreeSet::new());
     let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
     let restarts = |spec: &ServiceSpec| users.contains_key(&spec.id) && live.contains(spec.id.as_str());
     let restarted = |id: &ServiceId| read.plan.services.get(id).is_some_and(|spec| restarts(spec));

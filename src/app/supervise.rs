@@ -12,7 +12,7 @@ use devrun_store::FetchOptions;
 
 use crate::app::signals::{self, Aside};
 use crate::app::stack_session::{Boot, RunSignals, StackClaim, StackEvent, exit_code};
-use crate::app::start_scope::PlannedStart;
+use crate::app::start_scope::{PlannedStart, PortAdvice};
 
 /// What the second process of `up -d` is to do.
 pub struct SupervisorOptions {
@@ -27,7 +27,7 @@ pub struct SupervisorOptions {
     /// Switches.
     pub options: UpOptions,
     /// What to type where a port is taken.
-    pub port_advice: String,
+    pub port_advice: PortAdvice,
 }
 
 /// What it answers on its standard output, once.

@@ -9,8 +9,10 @@ use devrun_model::{Failure, FailureKind, Plan};
 pub fn unknown_or_inactive<'a>(plan: Option<&Plan>, name: &str, lead: &str, known: impl IntoIterator<Item = &'a str>) -> Failure {
     let inactive = plan.and_then(|plan| plan.inactive.iter().find(|(inactive, _)| inactive.as_str() == name));
     let Some((_, profiles)) = inactive else { return unknown_service(name, lead, known) };
-    Failure::new(FailureKind::Config, format!("{name} is in the profile {}", profiles.join(", ")))
-        .help(format!("devrun --profile {} …", profiles.first().map_or("P", String::as_str)))
+    Failure::new(FailureKind::Config, format!("{name} is in the profile {}", profiles.join(", "))).help(format!(
+        "start it with its profile: devrun --profile {} up -d {name}",
+        profiles.first().map_or("P", String::as_str)
+    ))
 }
 
 /// `lead`: what has the known names, as `the procfile has`.

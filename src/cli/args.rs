@@ -83,7 +83,7 @@ pub enum Verb {
     /// List services with their state and health
     #[command(
         visible_alias = "status",
-        after_help = "Examples:\n  devrun ps\n  devrun ps --json\n  devrun ps --check            0 all well, 1 a service failed, 6 nothing runs"
+        after_help = "Examples:\n  devrun ps\n  devrun ps --json\n  devrun ps --check            0 all well, 1 a service failed, 6 nothing runs\n  devrun ps --no-trunc         every column in full, also on a narrow terminal"
     )]
     Ps(crate::cli::show::ps::PsArgs),
     /// Show log output; works without a running stack

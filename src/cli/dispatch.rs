@@ -10,6 +10,7 @@ use devrun_model::{Failure, FailureKind};
 use devrun_runtime::trace_masks;
 
 use super::args::{self, Cli, Verb};
+use super::command_tip;
 use super::completions;
 use super::compose_options;
 use super::convert::{export, import};
@@ -62,7 +63,7 @@ fn run(words: Vec<OsString>) -> i32 {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {
-                return usage(&words, &error);
+                return usage(&words, error);
             }
             // Help and version.
             output::note(error.print());
@@ -193,8 +194,9 @@ fn run_demo(globals: &Globals, args: &DemoArgs, term: Term) -> Result<i32, Failu
 }
 
 /// A mistake on the command line, as clap explains it, and the last line. It quotes what was typed.
-fn usage(words: &[OsString], error: &clap::Error) -> i32 {
-    if let Some((option, help)) = compose_options::answer(words, error) {
+fn usage(words: &[OsString], error: clap::Error) -> i32 {
+    let is_of_a_program = command_tip::corrected(words, &error).is_some_and(|corrected| corrected.is_certain);
+    if let Some((option, help)) = compose_options::answer(words, &error).filter(|_| !is_of_a_program) {
         let reason = format!("unexpected argument '{option}' found");
         say(format!("error: {reason}\nhelp: {help}"));
         say(exit_line::last_line(exit::USAGE, None, &reason));

@@ -3,6 +3,7 @@
 //! `Args` structs never leave this folder: a command turns them into the values that the application layer takes.
 
 pub mod args;
+pub mod command_tip;
 pub mod completions;
 pub mod compose_options;
 pub mod convert;

@@ -16,7 +16,7 @@ pub struct TableHabits {
     /// Compose's words for a table or JSON
     #[arg(long, hide = true, value_name = "table|json", value_parser = ["table", "json"])]
     pub format: Option<String>,
-    /// Compose's option for what is always so here
+    /// Every column in full, where a terminal is too narrow for them
     #[arg(long, hide = true)]
     pub no_trunc: bool,
 }

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::Cli;
+use super::command_tip;
 
 /// Where clap names `--help`, whatever the command is.
 const MORE: &str = "For more information, try";
@@ -23,14 +24,19 @@ pub struct UsageError {
 impl UsageError {
     /// From what was typed and what clap says. `colors`: `text` may have them.
     #[must_use]
-    pub fn new(words: &[OsString], error: &clap::Error, colors: bool) -> Self {
-        let help = format!("{} --help", command(words));
+    pub fn new(words: &[OsString], mut error: clap::Error, colors: bool) -> Self {
+        let corrected = command_tip::corrected(words, &error);
+        if corrected.is_some() {
+            // `-- -c`, which is not what was meant.
+            error.remove(ContextKind::Suggested);
+        }
+        let help = corrected.map_or_else(|| format!("{} --help", command(words)), |corrected| corrected.line);
         let plain = error.to_string();
         let shown = if colors { error.render().ansi().to_string() } else { plain.clone() };
         let printed = shown.rfind(MORE).map_or(shown.as_str(), |at| &shown[..at]).trim_end();
         let cause = match error.kind() {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => "missing command".to_owned(),
-            ErrorKind::MissingRequiredArgument => missing(error),
+            ErrorKind::MissingRequiredArgument => missing(&error),
             _ => {
                 let first = plain.lines().next().unwrap_or_default();
                 first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':').to_owned()
@@ -78,7 +84,7 @@ mod tests {
     fn asked(words: &[&str]) -> UsageError {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
         let error = Cli::try_parse_from(&words).err().unwrap_or_else(|| panic!("{words:?} is complete"));
-        UsageError::new(&words, &error, false)
+        UsageError::new(&words, error, false)
     }
 
     /// Every command with an argument that must be there, with its path.
@@ -127,6 +133,9 @@ mod tests {
         assert_eq!(reason(&["devrun", "secret"]), "missing command; try devrun secret --help");
         let odd = reason(&["devrun", "clean", "x"]);
         assert_eq!(odd, "unexpected argument 'x' found; try devrun clean --help");
+        let command = asked(&["devrun", "run", "api", "python3", "-c", "x"]);
+        assert_eq!(command.reason, "unexpected argument '-c' found; try devrun run api -- python3 -c x");
+        assert!(!command.text.contains("tip:"), "{command:?}");
         let value = reason(&["devrun", "kill", "-s"]);
         assert!(value.starts_with("a value is required for '--signal"), "{value}");
         assert!(value.ends_with("; try devrun kill --help"), "{value}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use devrun_model::duration::human;
 use devrun_model::feed::StopReport;
 use devrun_model::feed::{FailedService, Outcome};
-use devrun_model::{Plan, ServiceId, Snapshot, State};
+use devrun_model::{Kind, Plan, ServiceId, ServiceStatus, Snapshot, State};
 
 use super::start_times::StartTimes;
 use super::table;
@@ -36,6 +36,11 @@ pub fn urls(plan: &Plan, snapshot: &Snapshot, private: impl Fn(&str) -> bool) ->
 #[must_use]
 pub fn ready(plan: &Plan, snapshot: &Snapshot, times: &StartTimes, total: Duration) -> String {
     let stopped = listed("stopped", times.stopped());
+    let ended = ended(snapshot, times);
+    let is_up = |service: &ServiceStatus| service.state.holds_port() || service.state == State::BackingOff;
+    if !ended.is_empty() && !snapshot.services.iter().any(is_up) {
+        return format!("{}; nothing is running", ended.join(", "));
+    }
     if times.is_empty() {
         let running = snapshot.services.iter().filter(|service| service.state == State::Running).count();
         let (services, are) = if running == 1 { ("service", "is") } else { ("services", "are") };
@@ -45,11 +50,20 @@ pub fn ready(plan: &Plan, snapshot: &Snapshot, times: &StartTimes, total: Durati
     let stopped = stopped.map(|stopped| format!("; {stopped}")).unwrap_or_default();
     let backing_off = snapshot.services.iter().filter(|service| service.state == State::BackingOff);
     let restarting = listed("restarting:", backing_off.map(|service| service.name.as_str()));
-    let stopped = stopped + &restarting.map(|restarting| format!("; {restarting}")).unwrap_or_default();
+    let ended = if ended.is_empty() { String::new() } else { format!("; {}", ended.join(", ")) };
+    let stopped = ended + &stopped + &restarting.map(|restarting| format!("; {restarting}")).unwrap_or_default();
     match times.slowest(&plan.services) {
         Some((name, own)) => format!("ready in {} (slowest: {name} {}){stopped}", human(total), human(own)),
         None => format!("ready in {}{stopped}", human(total)),
     }
+}
+
+/// `web ended with exit code 0`, of each service that this start began and that does not run any more.
+fn ended(snapshot: &Snapshot, times: &StartTimes) -> Vec<String> {
+    let begun = snapshot.services.iter().filter(|service| service.kind == Kind::Service && times.has(&service.name));
+    // One that was asked to stop has not ended by itself.
+    let by_itself = begun.filter(|service| service.state != State::Stopped);
+    by_itself.filter_map(|service| Some(format!("{} {}", service.name, service.end()?))).collect()
 }
 
 /// `stopped a, b and c`; `None` without names.

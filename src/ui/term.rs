@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use devrun_keeper::terminal;
+
 use super::escape::{escaped, escaped_fully};
 use super::live_lines;
 use super::output::{self, Stream};
@@ -36,21 +38,22 @@ pub struct Term {
 }
 
 impl Term {
-    /// `color` and `progress` as the options say, `CI` and `NO_COLOR` as the environment does.
+    /// `color` and `progress` as the options say, `CI` and `NO_COLOR` as the environment does, and `TERM=dumb`.
     #[must_use]
     pub fn decide(color: &str, progress: &str, ci: bool, no_color: bool) -> Self {
         let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        let is_dumb = is_dumb();
         let colored = |terminal: bool| match color {
             "always" => true,
             "never" => false,
-            _ => terminal && !ci && !no_color,
+            _ => terminal && !ci && !no_color && !is_dumb,
         };
         let progress = match progress {
             "tty" => Progress::Tty,
             "plain" => Progress::Plain,
             "json" => Progress::Json,
             "quiet" => Progress::Quiet,
-            _ if err && !ci => Progress::Tty,
+            _ if err && !ci && !is_dumb => Progress::Tty,
             _ => Progress::Plain,
         };
         Self {
@@ -60,6 +63,19 @@ impl Term {
             interactive: std::io::stdin().is_terminal() && err && !ci,
         }
     }
+}
+
+/// Whether the terminal takes neither colours nor movements of the cursor, as it says itself (`TERM=dumb`): an editor's, or that of
+/// a program that reads along.
+#[must_use]
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// The columns of the terminal that shows standard output. `None`: there is none, or it has no size.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    terminal::size(std::io::stdout()).map(|size| usize::from(size.columns)).filter(|columns| *columns > 0)
 }
 
 /// The screen belongs to the dashboard.

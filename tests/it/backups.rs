@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Project, figures, rounds, skipped};
+use crate::harness::{PATIENCE, Project, eventually, figures, rounds, skipped};
 use crate::waits::let_time_pass;
 
 const STACK: &str = r#"
@@ -134,6 +134,55 @@ fn a_stop_with_a_backup_that_cannot_be_taken_stops_nothing() {
     let saved = fs::read_dir(project.path(".devrun/backups")).map_or(0, Iterator::count);
     assert_eq!(saved, 0, "neither is a part of the backups taken");
     project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+/// A server with a dump program that takes as long as it is let.
+fn dumped() -> Project {
+    let project =
+        Project::new().procfile("[services.database]\nuse = \"./server.toml\"\nport = \"auto\"\nready = { tcp = true }\n");
+    for (name, script) in [
+        ("server", "[ \"$1\" = --version ] && exec echo server 1.0\nexec {svc:database} --listen $1"),
+        ("mariadb", "echo 11.4.2"),
+        ("mariadb-dump", "echo half\n[ -e {dir}/quick ] && exit 0\nexec {svc:dumper}"),
+    ] {
+        project.write(&format!("bin/{name}"), &project.fill(&format!("#!/bin/sh\n{script}\n")));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(project.path(&format!("bin/{name}")), mode).expect("our own file");
+    }
+    let recipe = "name = \"some-server\"\nsummary = \"a server\"\nport = 3306\nkeeps_data = true\nbin = [\"{dir}/bin/server\"]\n\
+                  dump = \"mariadb\"\nargv = [\"{dir}/bin/server\", \"${port}\"]\n";
+    project.write("server.toml", &project.fill(recipe));
+    project
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_backup_leaves_no_dump_running_and_its_file_to_the_next_one() {
+    let project = dumped();
+    project.run(&["up", "-d"]).code(0);
+    let unfinished = || {
+        let entries = fs::read_dir(project.dir()).expect("our own folder").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".devrun-tmp")).count()
+    };
+    let killed = || {
+        let backup = project.start(&["backup", "database", "-o", "a.sql"]);
+        eventually("the dump runs", PATIENCE, || (project.alive("dumper").len() == 1).then_some(()));
+        backup.signal(Signal::SIGKILL);
+        drop(backup.outcome());
+        eventually("the dump ends", PATIENCE, || project.alive("dumper").is_empty().then_some(()));
+        assert_eq!(unfinished(), 1);
+    };
+    killed();
+    project.write("quick", "");
+    project.run(&["backup", "database", "-o", "a.sql"]).code(0).says("which a killed backup has left");
+    assert_eq!((unfinished(), project.read("a.sql").as_str()), (0, "half\n"));
+    fs::remove_file(project.path("quick")).expect("our own file");
+    fs::remove_file(project.path("a.sql")).expect("our own file");
+    killed();
+    project.run(&["down"]).code(0);
+    project.run(&["clean", "--yes"]).code(0).says("which a killed backup has left");
+    assert_eq!(unfinished(), 0);
     project.nothing_left();
 }
 

@@ -183,3 +183,18 @@ fn env_and_run_give_the_same_variables() {
     assert_eq!(of_stack(&env.stdout).len(), 1, "{env}");
     project.nothing_left();
 }
+
+#[test]
+fn what_is_not_assigned_before_the_first_start_is_said() {
+    let project = Project::new().procfile(
+        "[secrets]\ngenerate = [\"token\"]\n[services.web]\nrun = \"{svc:web} --listen $PORT\"\nport = \"auto\"\n\
+         env = { TOKEN = \"${secret.token}\" }\n[services.plain]\nrun = \"{svc:plain}\"\n",
+    );
+    let before = project.run(&["env", "web"]).code(0).says("PORT=0").says("note: nothing has run here yet");
+    assert!(before.stdout.contains("<secret token>") && !before.stdout.contains("note:"), "{before}");
+    project.run(&["env", "web", "--format", "json"]).code(0).says("devrun up -d").json();
+    project.run(&["env", "plain"]).code(0).says_not("note:");
+    project.run(&["up", "-d"]).code(0);
+    project.run(&["env", "web"]).code(0).says_not("note:").says_not("<secret");
+    project.run(&["down"]).code(0);
+}

@@ -179,6 +179,7 @@ fn ls_asks_all_stacks_at_once() {
     };
     assert_eq!(status("/stuck"), vec!["silent"; stuck.len()], "{listed:#}");
     assert_eq!(status(&project.fill("{dir}")), ["running"], "{listed:#}");
+    project.run(&["ls"]).code(0).says("silent: the supervisor runs and did not answer within 2.0s; `devrun down --emergency`");
     project.run(&["down"]).code(0);
 }
 

@@ -406,3 +406,67 @@ fn the_same_as_an_ordinary_user() {
     project.run(&["down", "--emergency"]).code(0);
     project.nothing_left();
 }
+
+#[test]
+fn services_that_end_at_once_are_named_with_their_codes() {
+    let project = Project::new().procfile("[services.a]\nrun = \"true\"\n[services.b]\nrun = \"sh -c 'exit 0'\"\n");
+    let up = project.run(&["up", "-d"]).code(0).says("a ended with exit code 0, b ended with exit code 0; nothing is running");
+    drop(up.says_not("ready in"));
+    eventually("the supervisor ends", PATIENCE, || project.supervisors().is_empty().then_some(()));
+    let wait =
+        project.run(&["wait", "a", "--timeout", "1500ms"]).code(6).says("nothing is running: a ended with exit code 0; waiting");
+    last_line(&wait, &["nothing is running after 1.5s: a ended with exit code 0"]);
+    project.rewrite("[services.a]\nrun = \"sh -c 'exit 3'\"\n[services.b]\nrun = \"true\"\n");
+    let up = project.run(&["up", "-d"]).code(1);
+    last_line(&up, &["a service failed", "a", "exit 3"]);
+    project.rewrite("[services.a]\nrun = \"true\"\n[services.b]\nrun = \"{svc:b}\"\n");
+    project.run(&["up", "-d"]).code(0).says("ready in").says("; a ended with exit code 0");
+    project.run(&["wait", "a", "b"]).code(0);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}
+
+#[test]
+fn a_failed_start_names_the_place_of_what_failed() {
+    let stranger = test_ports::listener();
+    let port = stranger.local_addr().expect("bound").port();
+    let project = Project::new().procfile(
+        "[services.crash]\nrun = \"sh -c 'exit 3'\"\n[services.never]\nrun = \"{svc:never}\"\n\
+         ready = { file = \"never-there\", within = \"700ms\" }\n[services.before]\nrun = \"{svc:before}\"\npre_start = \"false\"\n",
+    );
+    let up = project.run(&["up", "-d"]).says("exit 3 (procfile.toml:2:7)").says("(procfile.toml:8:13)");
+    assert!(up.stderr.lines().any(|line| line.starts_with("never ") && line.contains("(procfile.toml:5:1)")), "{up}");
+    project.run(&["down"]).code(0);
+    project.rewrite(&format!("[services.web]\nrun = \"{{svc:web}} --listen $PORT\"\nport = {port}\n"));
+    let taken = project.run(&["up", "-d"]).code(5).says("(procfile.toml:3:8)");
+    last_line(&taken, &["port", &port.to_string(), "(procfile.toml:3:8)"]);
+    project.run(&["up", "--plan"]).says("(procfile.toml:3:8)");
+    std::fs::remove_file(project.path("procfile.toml")).expect("our own file");
+    project.write("compose.yml", "name: x\nservices:\n  crash:\n    image: alpine\n    command: [\"sh\", \"-c\", \"exit 3\"]\n");
+    project.run(&["up", "-d"]).code(1).says("exit 3 (compose.yml:3)");
+    test_ports::close(stranger);
+    project.nothing_left();
+}
+
+#[test]
+fn a_start_that_is_interrupted_says_what_becomes_of_it() {
+    let project =
+        Project::new().procfile("[services.a]\nrun = \"{svc:a}\"\nready = { file = \"never-there\", within = \"10m\" }\n");
+    let up = project.start(&["up", "-d"]);
+    eventually("it runs", PATIENCE, || (!project.alive("a").is_empty()).then_some(()));
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    up.outcome().code(130).says("interrupted: undoing the start; stopping a (press Ctrl-C again to kill)");
+    project.nothing_left();
+    project.run(&["up", "-d", "--no-wait"]).code(0);
+    let mut joined = project.start(&["up", "-d"]);
+    joined.wait_for("already running under supervisor");
+    eventually("it runs", PATIENCE, || (!project.alive("a").is_empty()).then_some(()));
+    joined.signal(nix::sys::signal::Signal::SIGINT);
+    joined
+        .outcome()
+        .code(130)
+        .says("interrupted: the supervisor continues the start; running: a; to stop everything: devrun down");
+    assert_eq!(project.alive("a").len(), 1);
+    project.run(&["down"]).code(0);
+    project.nothing_left();
+}

@@ -149,6 +149,24 @@ fn a_procfile_is_found_named_and_checked() {
     assert_eq!(project.service("more")["state"], "running");
 }
 
+#[test]
+fn a_first_port_that_is_none_or_leaves_too_few_is_an_error_with_its_place() {
+    let project = Project::new();
+    project.write("Procfile", "web: sleep 1000\nworker: sleep 1000\nclock: sleep 1000\n");
+    for (env, place, help) in [
+        ("A=1\nPORT=abc\n", ".env:2:6: invalid port `abc`", "write PORT=5000 in .env"),
+        ("PORT=65536\n", ".env:1:6: invalid port `65536`", "write PORT=5000 in .env"),
+        ("PORT=65500\n", "Procfile:2:1: error: `worker` would get the port 65600", "set PORT=5000 in .env"),
+    ] {
+        project.write(".env", env);
+        for command in ["check", "config"] {
+            project.run(&[command]).code(2).says(place).says(help).says_not("panic");
+        }
+    }
+    project.write(".env", "PORT=65335\n");
+    project.run(&["check"]).code(0);
+}
+
 /// `import` refuses a line that could not be a service, with its place, and writes nothing. `init`, which takes over what it can, changes
 /// names, leaves an unclosed quote to the shell, and says both; `check` passes what it writes.
 #[test]

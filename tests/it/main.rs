@@ -79,6 +79,7 @@ mod mcp_client;
 mod missing_command;
 mod missing_files;
 mod missing_programs;
+mod narrow_terminal;
 mod not_utf8;
 mod on_demand;
 mod outside;

@@ -149,6 +149,30 @@ fn every_recipe_as_text() {
     });
 }
 
+/// Each recipe that is a server has its row in docs/services.md, and the README counts the rows.
+#[test]
+fn the_documentation_counts_the_recipes() {
+    let read = |name: &str| std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let services = read("docs/services.md");
+    let table = services.split("| recipe | checked |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    let (mut rows, mut real) = (Vec::new(), 0);
+    for row in table.lines().skip(2) {
+        let (names, checked) = row.trim_start_matches('|').split_once('|').unwrap();
+        let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+        real += if checked.trim().starts_with("real") { names.len() } else { 0 };
+        rows.extend(names);
+    }
+    // Both are part of devrun.
+    let own = ["gateway", "telemetry"];
+    let book = RecipeRegistry::new();
+    let mut servers: Vec<&str> = book.names().into_iter().filter(|name| !own.contains(name)).collect();
+    rows.sort_unstable();
+    servers.sort_unstable();
+    assert_eq!(rows, servers);
+    let counts = format!("| {} recipes, {real} of them run with their real server |", servers.len());
+    assert!(read("README.md").contains(&counts), "README.md: {counts}");
+}
+
 /// A file of the user's own replaces the recipe's of that name and comes once, whether the recipe is data or code.
 #[test]
 fn each_file_is_written_once() {

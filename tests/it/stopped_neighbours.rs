@@ -70,6 +70,11 @@ fn three_stopped_supervisors_of_other_stacks_hold_nothing_up() {
     }
     let (listed, found) = listed(&project);
     assert_eq!(found, ["silent"; 3], "{listed}");
+    let table = project.run(&["ls"]).code(0).says("silent: the supervisor is stopped (Ctrl-Z or SIGSTOP) and does not answer");
+    let resume = table.stderr.lines().find_map(|line| line.split_once("kill -CONT ")).expect("what resumes them").1;
+    for pid in &stopped.0 {
+        assert!(resume.split(' ').any(|word| word == pid.to_string()) && table.stdout.contains(&format!(" {pid} ")), "{table}");
+    }
     let mut outcomes = vec![listed];
     for (args, code) in [
         (&["up", "-d"][..], 0),

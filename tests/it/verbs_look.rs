@@ -280,6 +280,7 @@ fn ls_lists_stacks_also_dead_ones() {
     project.run(&["ls"]).code(0).says("shop");
     crate::harness::signal(project.supervisor(), nix::sys::signal::Signal::SIGKILL);
     eventually("a dead stack", PATIENCE, || (mine(&project)["status"] == "dead").then_some(()));
+    project.run(&["ls"]).code(0).says("dead: the supervisor was killed").says("devrun down --emergency");
     project.run(&["down"]).code(0);
     assert_eq!(mine(&project), Value::Null);
 }

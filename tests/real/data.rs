@@ -173,6 +173,13 @@ fn a_dump_restored_into_an_empty_stack_gives_equal_rows() {
     run(&project, &["restore", "db", &file]).code(2).says("is replaced by db of project shop").says("--yes");
     run(&project, &["restore", "db", &file, "--yes"]).code(0);
     assert_eq!(rows(&project), before);
+    // One at a time; the question can be answered meanwhile.
+    let other = fs::File::open(project.path(".devrun/snapshots")).unwrap();
+    other.lock().unwrap();
+    run(&project, &["restore", "db", &file]).code(2).says("is replaced by db of project shop");
+    run(&project, &["restore", "db", &file, "--yes"]).code(6).says("another command is changing the snapshots or the data");
+    drop(other);
+    assert_eq!(rows(&project), before);
     // Sequences continue where they were, and nothing of the old database is left.
     sql(&project, "insert into orders (note) values ('next'); select '1'");
     assert_eq!(sql(&project, "select max(id)::text from orders"), "1002");

@@ -137,7 +137,10 @@ fn checked(resolver: &Resolver<'_>, node: &TomlNode, argv: Vec<String>, env: BTr
         ));
     }
     if argv.iter().chain(env.values()).any(|word| word.contains('\0')) {
-        return Err(resolver.report(Diagnostic::error(node.span, "a command cannot hold a zero byte")));
+        return Err(resolver.report(
+            Diagnostic::error(node.span, "a command cannot hold a zero byte")
+                .help("write it into a file, and give the command its name"),
+        ));
     }
     Ok(CommandLine { argv, env })
 }

@@ -7,11 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::declared_service::DeclaredService;
+use super::diagnostic::Diagnostic;
 use super::interpolate::{Resolved, Resolver, Scope};
 use super::reader::Reader;
 use super::template::{self, Hole, Operator, Part};
 use super::toml_node::{TomlNode, get};
 use super::variable_names::{names_secret, port_variable};
+use super::variables::Declared;
 use super::{dotenv, local_ca, service_url, telemetry};
 use devrun_model::client_env::Addressed;
 use devrun_model::mask::is_distinctive;
@@ -32,6 +34,7 @@ pub(crate) fn of(
 ) -> Resolved<BTreeMap<String, String>> {
     let (declared, removed) = resolver.declared(service, replica, 0)?;
     resolver.count_variables(service, &declared)?;
+    no_zero_bytes(resolver, &declared)?;
     let mut env = inherited(resolver, service);
     // What `pass_env` names is passed on purpose.
     if service.get("pass_env").is_none() {
@@ -76,6 +79,20 @@ pub(crate) fn of(
         tool_dirs(resolver, service, replica, &mut env);
     }
     Ok(env)
+}
+
+/// A variable ends at the first zero byte, so that none can hold one (execve(2)).
+fn no_zero_bytes(resolver: &Resolver<'_>, declared: &Declared) -> Resolved<()> {
+    let mut result = Ok(());
+    for (name, (value, span)) in declared {
+        if value.contains('\0') {
+            let message = format!("the variable {name} cannot hold a zero byte");
+            result =
+                Err(resolver
+                    .report(Diagnostic::error(*span, message).help("write it into a file, and name that in the variable")));
+        }
+    }
+    result
 }
 
 /// Whether the procfile gives a service a PATH.

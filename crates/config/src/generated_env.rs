@@ -188,7 +188,7 @@ struct TemplateWriter<'r, 'a> {
 
 impl TemplateWriter<'_, '_> {
     fn template(&mut self, name: &str, text: &str, body: &mut String) -> Resolved<()> {
-        let file = self.resolver.sources.borrow_mut().add(Text::new(name.to_owned(), text.to_owned()));
+        let file = self.resolver.sources.borrow_mut().add(Text::env(name.to_owned(), text.to_owned()));
         let (entries, faults) = dotenv::entries(text);
         let mut failed = false;
         for fault in faults {

@@ -110,7 +110,7 @@ impl<'a> Resolver<'a> {
                 continue;
             }
             let name = path.strip_prefix(&document.root).unwrap_or(path).display().to_string();
-            let file = sources.add(Text::new(name, text.clone()));
+            let file = sources.add(Text::env(name, text.clone()));
             let (found, faults) = dotenv::parse(text, &environment);
             for fault in faults {
                 let span = Span::new(file, fault.at..fault.end);

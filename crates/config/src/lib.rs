@@ -10,6 +10,7 @@
 
 mod absolute_path;
 mod attributes;
+mod bind_address;
 mod branch_data;
 mod claimed_ports;
 mod command;
@@ -48,6 +49,7 @@ mod recipe_names;
 mod required_values;
 mod requirements;
 mod routes;
+mod run_files;
 pub mod schema;
 mod schema_check;
 mod service_url;

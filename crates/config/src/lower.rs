@@ -5,16 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::absolute_path::absolute;
 use super::claimed_ports::ClaimedPorts;
 use super::declared_service::{DeclaredService, tier};
 use super::diagnostic::Diagnostic;
 use super::environment;
 use super::interpolate::{Reported, Resolved, Resolver, Scope};
 use super::reader::Reader;
-use super::source_map::{Span, Text};
 use super::toml_node::{Table, TomlNode, get};
-use super::{command, gateway, listen, masked_values, on_demand, policy, ready, requirements, task, template, update};
+use super::{
+    bind_address, command, gateway, listen, masked_values, on_demand, policy, ready, requirements, run_files, task, update,
+};
 use devrun_model::recipe::SourceSpec;
 use devrun_model::service::OnUnhealthy;
 use devrun_model::{
@@ -135,6 +135,7 @@ fn check_service(resolver: &Resolver<'_>, service: &DeclaredService) {
             }
         }
     }
+    bind_address::check(resolver, service);
     if let Some(table) = service.get("ports").and_then(TomlNode::table) {
         for (name, node) in table {
             let good = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
@@ -202,7 +203,7 @@ fn lower_service(
     let tty = keys.flag("tty", false);
     let log = policy::log(&keys);
     let watch = keys.texts("watch");
-    let render = render(resolver, &keys);
+    let render = run_files::lower(resolver, &keys);
     let description = keys.text("description");
     let links = keys.map("links");
     let volumes = keys.texts("volumes");
@@ -443,82 +444,6 @@ fn dependencies(resolver: &Resolver<'_>, service: &DeclaredService) -> Resolved<
         }
     }
     Ok(out)
-}
-
-/// Templates by their target's name, filled in: those of files, and those that stand in the procfile.
-fn render(resolver: &Resolver<'_>, keys: &Reader<'_, '_, '_>) -> Resolved<BTreeMap<String, String>> {
-    let mut out = BTreeMap::new();
-    let mut failed = false;
-    for (from, node) in keys.node("render").and_then(TomlNode::table).into_iter().flatten() {
-        if node.is_false() {
-            continue;
-        }
-        let Ok(target) = resolver.text(node, keys.scope) else {
-            failed = true;
-            continue;
-        };
-        let escapes =
-            target.is_empty() || target.starts_with('/') || target.split('/').any(|part| part == ".." || part.is_empty());
-        if escapes {
-            let reason = format!("invalid file name {target:?}: it must be a path inside the run directory");
-            keys.bad(node, reason, "write a plain name such as \"Caddyfile\"");
-            failed = true;
-            continue;
-        }
-        let path = absolute(&resolver.document.root, from);
-        let Some(text) = resolver.facts.recipe_files.get(&path) else {
-            resolver.report(
-                Diagnostic::error(node.key, format!("cannot find template {from}"))
-                    .help("render = { \"TEMPLATE\" = \"OUTPUT\" }, with the template relative to the procfile's directory"),
-            );
-            failed = true;
-            continue;
-        };
-        let file = resolver.sources.borrow_mut().add(Text::new(from.clone(), text.clone()));
-        let span = Span::new(file, 0..text.len());
-        match template::parse(text, false) {
-            Ok(parts) => match resolver.fill(&parts, span, keys.scope) {
-                Ok(text) => {
-                    out.insert(target, text);
-                }
-                Err(Reported) => failed = true,
-            },
-            Err(bad) => {
-                resolver.bad_template(&bad, span);
-                failed = true;
-            }
-        }
-    }
-    for (name, node) in keys.node("files").and_then(TomlNode::table).into_iter().flatten() {
-        if node.is_false() {
-            continue;
-        }
-        if name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == ".." || part.is_empty()) {
-            keys.bad(node, format!("{name:?} is not a file in the run dir"), "write a plain name such as \"nginx.conf\"");
-            failed = true;
-            continue;
-        }
-        if out.contains_key(name) {
-            keys.bad(node, format!("`render` makes {name} as well"), "take one of the two out");
-            failed = true;
-            continue;
-        }
-        let span = node.span;
-        let Some(text) = node.text() else { continue };
-        match template::parse(text, false) {
-            Ok(parts) => match resolver.fill(&parts, span, keys.scope) {
-                Ok(text) => {
-                    out.insert(name.clone(), text);
-                }
-                Err(Reported) => failed = true,
-            },
-            Err(bad) => {
-                resolver.bad_template(&bad, span);
-                failed = true;
-            }
-        }
-    }
-    if failed { Err(Reported) } else { Ok(out) }
 }
 
 /// A volume is copied, put back and deleted as a whole.

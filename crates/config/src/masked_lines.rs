@@ -17,13 +17,13 @@ pub(crate) fn hidden(text: &Text, number: usize) -> Vec<Range<usize>> {
     let mut found = secret_text::find(line, true);
     let all = std::iter::once(0..line.len());
     if file.ends_with(".toml") {
-        if in_secret_text(before()) {
+        if in_secret_text(before()) || in_secret_array(before()) {
             found.extend(all);
         }
         found.extend(after_name(line).or_else(|| after_option(line)).map(|begin| begin..line.len()));
     } else if file.ends_with(".yml") || file.ends_with(".yaml") {
         found.extend(after_yaml_name(line).map(|begin| begin..line.len()));
-    } else if file.contains("env") {
+    } else if text.is_env {
         if in_open_quote(before()) {
             found.extend(all);
         } else {
@@ -100,6 +100,22 @@ fn in_secret_text<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     open.is_some_and(|(_, secret)| secret)
 }
 
+/// Whether the lines end inside an array whose key is that of a secret, or right after an option such as `"--password",`.
+fn in_secret_array<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+    let brackets = |text: &str| text.matches('[').count().saturating_sub(text.matches(']').count());
+    let mut depth = 0_usize;
+    let mut is_after_option = false;
+    for line in lines.filter(|line| !line.trim().is_empty()) {
+        is_after_option = after_option(line).is_some_and(|begin| matches!(line[begin..].trim(), "" | ","));
+        depth = match (depth, after_name(line)) {
+            (0, Some(begin)) => brackets(&line[begin..]),
+            (0, None) => 0,
+            _ => (depth + line.matches('[').count()).saturating_sub(line.matches(']').count()),
+        };
+    }
+    depth > 0 || is_after_option
+}
+
 /// Where the value begins that follows the first name of a secret in a line of TOML.
 fn after_name(line: &str) -> Option<usize> {
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -155,6 +171,7 @@ mod tests {
     fn secrets_of_a_faulty_line_are_hidden() {
         for (name, text, line) in [
             (".env", "DB_PASSWORD=correct horse S3KRIT ${x", 1),
+            ("settings", "DB_PASSWORD=correct horse S3KRIT ${x", 1),
             (".env", "SSH_KEY=-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn/S3KRIT+AA", 2),
             (".env", "SSH_KEY=-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn/S3KRIT+AA==", 2),
             (".env", "DB_PASSWORD=\"a\"S3KRIT", 1),
@@ -167,16 +184,22 @@ mod tests {
             ("procfile.toml", "set={requirepass=\"S3KRIT${x}\"}", 1),
             ("procfile.toml", "pasword=\"S3KRIT\"", 1),
             ("procfile.toml", "password = \"\"\"\nS3KRIT ${x", 2),
+            ("procfile.toml", "password = [\n  \"S3KRIT\",", 2),
+            ("procfile.toml", "password = [\n  \"a\", [\"b\"],\n  \"S3KRIT\"]", 3),
+            ("procfile.toml", "run = [\"app\",\n  \"--password\",\n\n  \"S3KRIT\"]", 4),
             ("procfile.toml", "x=\"alter user u password S3KRIT ${x\"", 1),
         ] {
-            let text = Text::new(name, text.to_owned());
+            let text = if name.ends_with(".toml") { Text::new(name, text.to_owned()) } else { Text::env(name, text.to_owned()) };
             let (shown, _) = text.line(line);
             let masked = devrun_model::mask::cover(shown, hidden(&text, line));
             assert!(!masked.contains("S3KRIT"), "{shown}: {masked}");
         }
+        let lines_below = Text::new("procfile.toml", "passwords = [\n\"a\",\n]\nport = 99999999".to_owned());
+        assert!(hidden(&lines_below, 4).is_empty());
+        for line in ["PORT=abc", "MY VAR=5"] {
+            assert!(hidden(&Text::env(".env", line.to_owned()), 1).is_empty(), "{line}");
+        }
         for (name, line) in [
-            (".env", "PORT=abc"),
-            (".env", "MY VAR=5"),
             ("procfile.toml", "run = \"x ${y\""),
             ("procfile.toml", "port = 99999999"),
             ("procfile.toml", "password = \"${NOPE}\""),

@@ -88,6 +88,9 @@ pub(crate) fn stop(resolver: &Resolver<'_>, service: &DeclaredService, keys: &Re
 /// The kernel charges a process with what its exec needs. The same minimum as Docker's.
 const LEAST_MEMORY: u64 = 6 << 20;
 
+/// Standard input, output and error, and the one through which the program is read.
+const LEAST_FILES: u64 = 4;
+
 /// `limits` and `reserve`.
 pub(crate) fn limits(keys: &Reader<'_, '_, '_>, key: &str) -> Resolved<Limits> {
     let Some(inner) = keys.inner(key) else { return Ok(Limits::default()) };
@@ -102,6 +105,13 @@ pub(crate) fn limits(keys: &Reader<'_, '_, '_>, key: &str) -> Resolved<Limits> {
         let megabytes = if bytes < 64 << 10 { bytes.max(6) } else { 6 };
         let help = format!("the minimum is 6M, and a number without a unit is bytes: memory = \"{megabytes}M\"");
         return Err(inner.bad(node, format!("memory limit of {bytes} bytes is less than a process needs to start"), &help));
+    }
+    if key == "limits"
+        && let (Some(files), Some(node)) = (limits.nofile, inner.node("nofile"))
+        && files < LEAST_FILES
+    {
+        let message = format!("a limit of {files} open files is less than a process needs to start");
+        return Err(inner.bad(node, message, &format!("the minimum is {LEAST_FILES}, and usual is nofile = 1024")));
     }
     Ok(limits)
 }

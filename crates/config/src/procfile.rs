@@ -26,6 +26,7 @@ pub(crate) fn parse(file: u32, text: &Text, base: Option<u16>, out: &mut Vec<Dia
         return root;
     }
     let mut services = Table::new();
+    let mut is_past_the_last = false;
     let mut start = 0;
     for line in text.text.split_inclusive('\n') {
         let mark = if start == 0 && line.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
@@ -47,12 +48,23 @@ pub(crate) fn parse(file: u32, text: &Text, base: Option<u16>, out: &mut Vec<Dia
             out.push(Diagnostic::error(whole, format!("`{name}` has no command")).help("write for instance web: npm start"));
             continue;
         }
-        let port = base.map_or(PORTS.0, i64::from) + PORTS.1 * i64::try_from(services.len()).unwrap_or(0);
+        let first_port = base.map_or(PORTS.0, i64::from);
+        let port = first_port.saturating_add(PORTS.1.saturating_mul(i64::try_from(services.len()).unwrap_or(i64::MAX)));
         if let Some(first) = services.get(name) {
             let note = first.key;
             out.push(Diagnostic::error(key, format!("there are two lines for `{name}`")).note(note, "the first one"));
             continue;
         }
+        if port > i64::from(u16::MAX) && !is_past_the_last {
+            is_past_the_last = true;
+            let message = format!("`{name}` would get the port {port}, and the last one is {}", u16::MAX);
+            let help = format!(
+                "each line gets {} more than the one before, from PORT={first_port} on: set PORT={} in .env",
+                PORTS.1, PORTS.0
+            );
+            out.push(Diagnostic::error(key, message).help(help));
+        }
+        let port = port.min(i64::from(u16::MAX));
         let node = |span, inner| TomlNode { span, key: span, value: inner };
         let mut service = Table::new();
         service.insert("run".to_owned(), node(value, TomlValue::Text(trimmed.replace('$', "$$"))));
@@ -93,6 +105,19 @@ mod tests {
         assert_eq!(text.slice(of("worker", "run").span), "rake jobs:work");
         assert!(matches!(of("web", "port").value, TomlValue::Integer(5000)));
         assert_eq!(of("worker", "env").table().unwrap()["PORT"].text(), Some("5100"));
+    }
+
+    #[test]
+    fn a_port_past_the_last_one_is_an_error_at_its_line() {
+        let text = Text::new("Procfile", "web: a\nworker: b\nclock: c\n".to_owned());
+        let mut problems = Vec::new();
+        parse(0, &text, Some(65500), &mut problems);
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!(problem.message, "`worker` would get the port 65600, and the last one is 65535");
+        assert_eq!(problem.span.map(|span| text.slice(span)), Some("worker"));
+        problems.clear();
+        parse(0, &text, Some(65335), &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Probe<'_, '_, '_, '_> {
             "http" => return self.http(node, &text()?),
             "tcp" => Check::Tcp { at: self.tcp(node)? },
             "unix" => {
-                let path = text()?;
+                let path = self.file_name(kind, node, text()?)?;
                 Check::Unix { path: absolute(&keys.resolver.facts.places.root, &path) }
             }
             "pg" => {
@@ -176,12 +176,21 @@ impl Probe<'_, '_, '_, '_> {
             "cmd" => Check::Cmd { command: command::lower(keys.resolver, self.service, node, keys.scope)? },
             "log" => Check::Log { pattern: self.pattern(node, &text()?)? },
             "file" => {
-                Check::File { path: absolute(&keys.resolver.facts.places.root, &text()?), max_age: keys.duration("max_age")? }
+                let path = self.file_name(kind, node, text()?)?;
+                Check::File { path: absolute(&keys.resolver.facts.places.root, &path), max_age: keys.duration("max_age")? }
             }
             "notify" => Check::Notify,
             "uptime" => Check::Uptime { least: keys.duration("uptime")?.unwrap_or_default() },
             _ => return Err(Reported),
         })
+    }
+
+    /// An empty name would be that of the project's directory, which is always there.
+    fn file_name(&self, kind: &str, node: &TomlNode, text: String) -> Resolved<String> {
+        if text.trim().is_empty() {
+            return Err(self.keys.bad(node, format!("`{kind}` names no file"), &format!("{kind} = \"run/ready\"")));
+        }
+        Ok(text)
     }
 
     fn grpc_endpoint(&self, node: &TomlNode) -> Resolved<Endpoint> {

@@ -34,6 +34,8 @@ pub(crate) struct Text {
     pub text: String,
     /// No file is behind it: a recipe's defaults, a flag.
     pub layer: bool,
+    /// An env file: `NAME=value` lines, whatever it is called.
+    pub is_env: bool,
     line_starts: Vec<u32>,
 }
 
@@ -53,7 +55,11 @@ impl Text {
         line_starts.extend(
             text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)),
         );
-        Self { name: name.into(), text, layer: false, line_starts }
+        Self { name: name.into(), text, layer: false, is_env: false, line_starts }
+    }
+    /// As [`Text::new`], of an env file.
+    pub(crate) fn env(name: impl Into<String>, text: String) -> Self {
+        Self { is_env: true, ..Self::new(name, text) }
     }
     /// Where a byte stands. A byte inside a character counts as that character's start.
     pub(crate) fn position(&self, byte: u32) -> Position {

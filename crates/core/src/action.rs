@@ -3,6 +3,7 @@
 use devrun_model::{Failure, ServiceId, Signal, StateChange};
 
 use super::event::Generation;
+use super::stop_reason::StopReason;
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +80,8 @@ pub enum PlanChange {
     Start,
     /// Its definition differs; the text says in what.
     Restart(String),
-    /// No longer in the plan; the text says why.
-    Stop(String),
+    /// No longer in the plan.
+    Stop(StopReason),
     /// As it is.
     Keep,
 }

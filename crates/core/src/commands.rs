@@ -14,8 +14,9 @@ use devrun_model::{Command, Failure, Kind, Plan, ServiceId, Signal, StopPurpose,
 use super::action::{Action, StartOutcome};
 use super::definition_diff;
 use super::plan_diff::{is_kept, restarts_with, why_gone};
-use super::service::{NextState, Outstanding, Phase, Service, StopReason, StopStage};
+use super::service::{NextState, Outstanding, Phase, Service, StopStage};
 use super::start_request::StartRequest;
+use super::stop_reason::StopReason;
 use super::supervisor::{Mode, Supervisor};
 
 /// A request to start, whichever verb it came by.

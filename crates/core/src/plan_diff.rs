@@ -5,7 +5,8 @@
 //! nothing for the process that runs.
 
 use super::definition_diff;
-use super::service::{Service, StopReason};
+use super::service::Service;
+use super::stop_reason::StopReason;
 use std::collections::{BTreeMap, BTreeSet};
 
 use devrun_model::{Dependency, Kind, Plan, ServiceId, ServiceSpec};
@@ -42,7 +43,7 @@ impl Supervisor {
         }
         for (id, service) in self.services.iter().filter(|(id, _)| !new.services.contains_key(*id)) {
             let kept = is_kept(id, service, new);
-            let change = if kept { PlanChange::Keep } else { PlanChange::Stop(why_gone(service, new).to_string()) };
+            let change = if kept { PlanChange::Keep } else { PlanChange::Stop(why_gone(service, new)) };
             changes.insert(id.clone(), change);
         }
         changes

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use devrun_model::{Plan, ServiceId, ServiceName};
 
 use super::action::Action;
-use super::service::{NextState, StopReason};
+use super::service::NextState;
+use super::stop_reason::StopReason;
 use super::supervisor::Supervisor;
 
 impl Supervisor {

@@ -12,6 +12,7 @@ use super::crash_loop::UnreadyEnds;
 use super::definition_diff;
 use super::event::Generation;
 use super::health::ProbeTracker;
+use super::stop_reason::StopReason;
 use super::tick::Tick;
 
 /// The request of this generation that is still outstanding. A new generation starts only at `Nothing`.
@@ -25,27 +26,6 @@ pub(super) enum Outstanding {
     Init,
     /// A process, or the attempt to start one: its tree is not proved empty.
     Tree,
-}
-
-/// Why a service is stopped, where that is more than that nobody asked for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StopReason {
-    /// On request: it stays stopped until it is started.
-    Requested(StopPurpose),
-    /// The procfile no longer has it.
-    Removed,
-    /// There are to be fewer copies.
-    ScaledDown,
-}
-
-impl std::fmt::Display for StopReason {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Requested(purpose) => purpose.fmt(out),
-            Self::Removed => out.write_str("no longer in the procfile"),
-            Self::ScaledDown => out.write_str("scaled down"),
-        }
-    }
 }
 
 /// What a service becomes when nothing of its generation is left.

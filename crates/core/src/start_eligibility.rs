@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use devrun_model::{Condition, Dependency, Kind, Launch, ServiceId, ServiceSpec, StopPurpose};
 
 use super::dependency_status::{DependencyStatus, TierStatus, can_become_satisfied, is_dispensable, is_satisfied};
-use super::service::{NextState, Phase, Service, StopReason};
+use super::service::{NextState, Phase, Service};
+use super::stop_reason::StopReason;
 use super::supervisor::Supervisor;
 use super::tick::Tick;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use devrun_model::{Failure, Kind, ServiceId};
 
-use super::service::{Outstanding, Phase, Service, StopReason};
+use super::service::{Outstanding, Phase, Service};
+use super::stop_reason::StopReason;
 
 /// A request that waits for its answer.
 #[derive(Debug, Clone, PartialEq)]

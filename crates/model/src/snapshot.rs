@@ -69,3 +69,18 @@ pub struct ServiceStatus {
     /// Why it is where it is; empty when there is nothing to say.
     pub reason: Option<String>,
 }
+
+impl ServiceStatus {
+    /// `ended with exit code 0`, or `was killed by SIGKILL`. `None`: it has not ended, or was stopped before it ran.
+    #[must_use]
+    pub fn end(&self) -> Option<String> {
+        if !self.state.is_final() {
+            return None;
+        }
+        match (self.exit_code, &self.signal) {
+            (Some(code), _) => Some(format!("ended with exit code {code}")),
+            (None, Some(signal)) => Some(format!("was killed by {signal}")),
+            (None, None) => None,
+        }
+    }
+}

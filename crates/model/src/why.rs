@@ -153,6 +153,10 @@ fn summary(status: &ServiceStatus, facts: &WhyFacts<'_>) -> String {
             State::Failed => because(format!("{name} is not running: the stack is down; it had failed")),
             State::Blocked => because(format!("{name} is not running: the stack is down; it could not start")),
             State::Stopped if reason == Some(SUPERVISOR_ENDED) => because(format!("{name} is not running: the stack is down")),
+            State::Completed => match status.end() {
+                Some(end) => format!("{name} is not running: the stack is down; it {end}"),
+                None => because(format!("{name} is not running: the stack is down; it was done")),
+            },
             _ => format!("{name} is not running: the stack is down"),
         };
     }
@@ -317,6 +321,7 @@ fn help(status: &ServiceStatus, facts: &WhyFacts<'_>, causes: &[Cause], history:
         State::Waiting | State::Blocked if root != status.name => Some(format!("devrun why {root}; devrun logs -n 50 {root}")),
         State::Failed if of_failure.is_some() => of_failure.map(str::to_owned),
         State::Failed | State::BackingOff => Some(format!("devrun logs -n 50 {}", status.name)),
+        State::Completed if status.kind == Kind::Service => Some(format!("devrun logs -n 50 {0}; devrun start {0}", status.name)),
         State::Stopped | State::Skipped | State::Asleep => Some(format!("devrun start {}", status.name)),
         State::Running | State::Starting if advised_by(status, facts).is_some() => {
             Some(not_ready_help(&status.service, &format!("devrun logs {}", status.name), advised_by(status, facts)?))

@@ -4,17 +4,17 @@
 //! as the copy takes. The file appears by one rename when it is whole, after its manifest.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use devrun_data::{BackupFormat, BackupManifest, hash_file, manifest_path, nonce, pack, tree_bytes};
+use devrun_data::{BackupFormat, BackupManifest, hash_file, manifest_path, pack, tree_bytes};
 use devrun_model::ready::Endpoint;
 use devrun_model::service::Server;
 use devrun_model::{ByteSize, Failure, FailureKind, Launch, Plan, ServerDump, ServiceSpec, StopPurpose, VolumeClass, VolumeSpec};
 use devrun_runtime::{probe, secrets};
 use devrun_store::DownloadProgress as _;
 
+use crate::app::data::backup_stage::{BackupStage, cannot_write};
 use crate::app::data::interruptible_work::DataWork;
 use crate::app::data::mariadb_dump::{self, MariadbServer};
 use crate::app::data::neo4j_dump::Neo4jAdmin;
@@ -113,7 +113,7 @@ impl Backup<'_> {
         if let Launch::Recipe(recipe) = &self.spec.launch {
             manifest.recipe = Some(recipe.recipe.name.clone());
         }
-        let mut stage = Stage::new(directory)?;
+        let mut stage = BackupStage::new(directory)?;
         let bars = Bars::new(self.term);
         let label = format!("backup of {}", self.spec.service);
         match format {
@@ -179,7 +179,13 @@ impl Backup<'_> {
         }
     }
 
-    fn directory(&self, volume: &VolumeSpec, stage: &Stage, work: &DataWork, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+    fn directory(
+        &self,
+        volume: &VolumeSpec,
+        stage: &BackupStage,
+        work: &DataWork,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), Failure> {
         let secrets = self.secrets()?;
         let pack = || pack(&volume.path, &secrets, &stage.file, &stage.path, &work.cancel, progress);
         if self.spec.stop_asks() == Some(Server::Redis)
@@ -377,7 +383,7 @@ fn check_absent(file: &Path) -> Result<(), Failure> {
 }
 
 /// Gives a whole backup its name, its manifest first. Of two into one file the second touches nothing of the first one.
-fn publish(stage: Stage, directory: &Path, file: &Path, manifest: &BackupManifest) -> Result<(), Failure> {
+fn publish(stage: BackupStage, directory: &Path, file: &Path, manifest: &BackupManifest) -> Result<(), Failure> {
     let lock = File::open(directory).and_then(|directory| directory.lock().map(|()| directory));
     let _lock = lock.map_err(|error| cannot_write(directory, &error))?;
     check_absent(file)?;
@@ -386,48 +392,6 @@ fn publish(stage: Stage, directory: &Path, file: &Path, manifest: &BackupManifes
         // Without its backup a manifest says nothing.
         let _ = std::fs::remove_file(manifest_path(file));
     })
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    let failure = Failure::new(FailureKind::Task, format!("cannot write {}: {error}", path.display()));
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::FileTooLarge => {
-            failure.help("make room, or choose another place: -o FILE")
-        }
-        _ => failure.help("choose another place: -o FILE"),
-    }
-}
-
-/// The file before it has its name; removed unless it gets it.
-struct Stage {
-    path: PathBuf,
-    file: File,
-}
-
-impl Stage {
-    fn new(directory: &Path) -> Result<Self, Failure> {
-        let path = directory.join(format!(".devrun-tmp-{}", nonce()?));
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| cannot_write(&path, &error))?;
-        Ok(Self { path, file })
-    }
-
-    fn commit(self, file: &Path) -> Result<(), Failure> {
-        // A link refuses to replace what somebody has put there meanwhile, as a rename does not.
-        std::fs::hard_link(&self.path, file)
-            .or_else(|error| match error.kind() {
-                std::io::ErrorKind::AlreadyExists => Err(error),
-                _ => std::fs::rename(&self.path, file),
-            })
-            .map_err(|error| cannot_write(file, &error))
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        // It is gone where it was renamed.
-        let _ = std::fs::remove_file(&self.path);
-    }
 }
 
 #[cfg(test)]
@@ -441,7 +405,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("b.dump");
         let backup = |text: &str| {
-            let mut stage = Stage::new(directory.path()).unwrap();
+            let mut stage = BackupStage::new(directory.path()).unwrap();
             stage.file.write_all(text.as_bytes()).unwrap();
             (stage, BackupManifest::new(BackupFormat::PostgresCustom, text, "shop"))
         };

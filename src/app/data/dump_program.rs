@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use devrun_data::CopyCancel;
+use devrun_keeper::parent_death;
 use devrun_model::{Failure, FailureKind};
 
 /// How often its end is looked for.
@@ -21,11 +22,13 @@ pub struct DumpProgram {
 }
 
 impl DumpProgram {
-    /// Starts it; its standard error is read from here on, as a full pipe would stop it.
+    /// Starts it; its standard error is read from here on, as a full pipe would stop it. On Linux it ends with the thread that starts
+    /// it, which therefore has to wait for it: a `kill -9` of a backup must not leave a dump running.
     ///
     /// # Errors
     /// `Binary` when it cannot be started.
     pub fn start(command: &mut Command, name: &str) -> Result<Self, Failure> {
+        parent_death::die_with_parent(command);
         let child = command.stderr(Stdio::piped()).spawn();
         let mut child = child.map_err(|error| Failure::new(FailureKind::Binary, format!("cannot run {name}: {error}")))?;
         let stderr = child.stderr.take();

@@ -6,6 +6,7 @@
 //! takes the whole stack down and holds its lock: nothing can start in the middle.
 
 pub mod backup;
+pub mod backup_stage;
 pub mod branch;
 pub mod branch_name;
 pub mod bucket_dump;

@@ -158,9 +158,6 @@ fn dump(
             format!("{} is a dump of a Postgres, and {} is none", args.backup.display(), spec.service),
         ));
     }
-    // Held to the end: the databases that a killed restore left are dropped, and those of a running one would look the same.
-    devrun_runtime::runtime_dir::prepare(&project.places)?;
-    let _others = devrun_data::SnapshotStore::open(&project.places.state)?;
     let work = DataWork::begin()?;
     work.runtime.block_on(postgres_dump::check_may_create(spec, "restore"))?;
     let now = work.runtime.block_on(postgres_dump::server_version(spec))?;
@@ -186,6 +183,9 @@ fn dump(
     if !confirm::ask(&question, &format!("devrun restore {} {}", args.service, args.backup.display()), globals, term)? {
         return Ok(exit::DONE);
     }
+    // Held to the end: the databases that a killed restore left are dropped, and those of a running one would look the same.
+    devrun_runtime::runtime_dir::prepare(&project.places)?;
+    let _others = devrun_data::SnapshotStore::open(&project.places.state)?;
     let bars = Bars::new(term);
     bars.begin(&format!("restore of {}", spec.service), Some(manifest.bytes));
     match load.replace(&work) {

@@ -3,7 +3,7 @@
 //! `clean` deletes what this program has made and nothing else: volumes without a path of their own, generated secrets,
 //! logs and journal. A volume that the procfile has placed goes only when it is named, a source never.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use devrun_model::exit;
 use devrun_model::{ByteSize, Failure, FailureKind, VolumeClass};
 use devrun_runtime::init;
 
-use crate::app::data::branch_name;
+use crate::app::data::{backup_stage, branch_name};
 use crate::app::deletion;
 use crate::app::disk_usage;
 use crate::app::load::{self, Wanted};
@@ -222,8 +222,14 @@ pub fn clean(globals: &Globals, args: &CleanArgs, term: Term) -> Result<i32, Fai
     }
     let read = load::read(globals, &project, &Wanted::look())?;
     let doomed = deletion::doomed(&project, &read, args.only.as_deref())?;
-    if deletion::agreed(&doomed, "devrun clean", globals, term)? {
+    let is_agreed = deletion::agreed(&doomed, "devrun clean", globals, term)?;
+    if is_agreed {
         deletion::delete(&project, &doomed)?;
+    }
+    if is_agreed || doomed.is_empty() {
+        // Where `devrun backup` and `devrun down --backup` write.
+        let backups = project.places.state.join("backups");
+        [Path::new("."), project.root.as_path(), backups.as_path()].into_iter().for_each(backup_stage::remove_abandoned);
     }
     let is_named = |class| args.only.as_deref().is_none_or(|only| only == deletion::word(class));
     deletion::say_placed_kept(&read, is_named);

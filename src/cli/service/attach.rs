@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use crate::ui::output;
-use crate::ui::term::say;
+use crate::ui::term::{is_dumb, say};
 use devrun_keeper::terminal::{self, RawMode, TerminalSize};
 use devrun_model::exit;
 use devrun_model::feed::Status;
@@ -62,7 +62,7 @@ pub fn run(globals: &Globals, args: &AttachArgs) -> Result<i32, Failure> {
         let mut client = crate::app::connect::supervisor(&project.places).await?.ok_or_else(not_running)?;
         let status = client.status().await?.ok_or_else(not_running)?;
         crate::app::running_mode::check_given(&project, &status.snapshot)?;
-        let found = crate::app::request::ids(&status.snapshot, std::slice::from_ref(&args.service))?;
+        let found = crate::app::request::ids(globals, &project, &status.snapshot, std::slice::from_ref(&args.service))?;
         let id: ServiceId = match found.as_slice() {
             [id] => id.clone(),
             several => {
@@ -307,7 +307,7 @@ impl Screen {
     /// Mouse reports, bracketed paste and a hidden cursor are no state of the line discipline, so nobody else gives them back.
     fn tidy(&self) {
         let mut out = std::io::stdout().lock();
-        if !out.is_terminal() {
+        if !out.is_terminal() || is_dumb() {
             return;
         }
         let mut text = String::from("\x1b[0m");

@@ -82,7 +82,7 @@ pub fn stop(globals: &Globals, args: &StopArgs, term: Term) -> Result<i32, Failu
     let grace = args.timeout.as_deref().map(|text| seconds(text, "devrun stop --timeout 5s api")).transpose()?;
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
-        let targets = ids(&status.snapshot, &args.services)?;
+        let targets = ids(globals, &project, &status.snapshot, &args.services)?;
         let mut watched: Vec<ServiceId> = if targets.is_empty() {
             status.snapshot.services.iter().filter_map(|service| ServiceId::parse(&service.name).ok()).collect()
         } else {
@@ -196,7 +196,7 @@ fn with_current_plan(
         }
         if let (Some(_), Some(changes)) = (restarts, changes) {
             let options = load::fetch_options_by_environment(&project, download::progress(term));
-            let (places, to_build) = (LaunchPlaces::new(&read.document, &plan), BTreeSet::new());
+            let (places, to_build) = (LaunchPlaces::new(&read), BTreeSet::new());
             let check = ProgramCheck { plan: &plan, places: &places, options: &options, to_build: &to_build };
             let started = missing_programs::started_by_restart(&changes, &plan, &targets);
             missing_files.refuse(|id| started.contains(id), Some(missing_programs::NOTHING_STOPPED))?;
@@ -221,7 +221,7 @@ pub fn kill(globals: &Globals, args: &KillArgs, term: Term) -> Result<i32, Failu
     let project = load::project(globals)?;
     crate::app::runtime::waiting_runtime()?.block_on(async {
         let (mut session, status) = session(&project).await?;
-        let targets = ids(&status.snapshot, &args.services)?;
+        let targets = ids(globals, &project, &status.snapshot, &args.services)?;
         let ours = token();
         if signal == Signal(libc::SIGKILL) {
             stop_stack::say_own_end(&project.places, &targets);

@@ -9,7 +9,7 @@ use devrun_model::{Command, Failure, FailureKind, Paths, ServiceName, exit};
 use crate::app::load::{self, Purpose, Wanted};
 use crate::app::remembered_scale;
 use crate::app::request::{session, settle_with};
-use crate::app::unknown_service::unknown_service;
+use crate::app::unknown_service::unknown_or_inactive;
 use crate::globals::Globals;
 use crate::ui::copies_summary;
 use crate::ui::start_times::StartTimes;
@@ -89,7 +89,8 @@ async fn is_in_force(places: &Paths, wanted: &[(ServiceName, usize)]) -> bool {
 
 fn service(plan: &devrun_model::Plan, name: &str) -> Result<ServiceName, Failure> {
     let known = plan.services.values().find(|spec| spec.service.as_str() == name).map(|spec| spec.service.clone());
-    known.ok_or_else(|| unknown_service(name, "the procfile has", plan.services.values().map(|spec| spec.service.as_str())))
+    let all = plan.services.values().map(|spec| spec.service.as_str());
+    known.ok_or_else(|| unknown_or_inactive(Some(plan), name, "the procfile has", all))
 }
 
 /// `None`: back to the procfile's number.

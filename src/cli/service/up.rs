@@ -23,8 +23,8 @@ use crate::ui::term::{Progress, Term, data, say};
 use devrun_config::PortPreference;
 use devrun_logs::LogFollower;
 use devrun_model::exit;
-use devrun_model::feed::{FeedItem, Outcome, Status};
-use devrun_model::{Command, Failure, FailureKind, Plan, RestartTargets, ServiceId, Snapshot, State, UpOptions};
+use devrun_model::feed::{FailedService, FeedItem, Outcome, Status};
+use devrun_model::{Command, Failure, FailureKind, Kind, Plan, RestartTargets, ServiceId, Snapshot, State, UpOptions};
 
 use crate::app::abandoned_runs;
 use crate::app::data::branch;
@@ -41,7 +41,7 @@ use crate::app::project_ports;
 use crate::app::remembered_scale;
 use crate::app::session::{Session, Settled, Signals, token, until_settled};
 use crate::app::shared_server::start;
-use crate::app::start_scope;
+use crate::app::start_scope::{self, PortAdvice};
 use crate::app::stop_stack;
 use crate::app::stop_wait;
 use crate::globals::Globals;
@@ -145,7 +145,8 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
     }
     let usual_ports = if args.plan { usual_ports(&read)? } else { BTreeSet::new() };
     let advice = password_advice::of(&read);
-    let launch_places = LaunchPlaces::new(&read.document, &read.plan);
+    let launch_places = LaunchPlaces::new(&read);
+    let port_advice = launch_places.port_advice(args.port_advice());
     let mut plan = read.plan;
     if let Some(timeout) = start_timeout(args)? {
         Arc::make_mut(&mut plan).timeout = timeout;
@@ -189,7 +190,7 @@ pub fn run(globals: &Globals, args: &UpArgs, term: Term) -> Result<i32, Failure>
         offline,
         mirror,
         ports_auto: args.ports.is_some(),
-        port_advice: args.port_advice(),
+        port_advice,
     };
     let code = if args.is_detached() { stack.detached(args) } else { stack.alone(args) };
     drop(folder);
@@ -240,7 +241,7 @@ fn wipe(globals: &Globals, project: &Project, args: &UpArgs, term: Term) -> Resu
     // What could not be started again afterwards is not deleted either.
     let nothing_shown = Arc::new(devrun_store::NoDownloadProgress);
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
-    let (places, to_build) = (LaunchPlaces::new(&read.document, &read.plan), built(&read.plan, args.build));
+    let (places, to_build) = (LaunchPlaces::new(&read), built(&read.plan, args.build));
     let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
     MissingFiles::find(&read, &to_build, term.err_color).refuse_deletion(NOTHING_DELETED)?;
     missing_programs::refuse(crate::app::runtime::runtime()?.block_on(check.missing(|_| true))?, NOTHING_DELETED)?;
@@ -296,8 +297,8 @@ struct Stack {
     mirror: Option<String>,
     /// `--ports auto`.
     ports_auto: bool,
-    /// What to type where a port is taken.
-    port_advice: String,
+    /// What is said where a port is taken.
+    port_advice: PortAdvice,
 }
 
 impl Stack {
@@ -450,15 +451,7 @@ impl Stack {
                     .help("see who stopped it: devrun events; then devrun up"));
             }
             Settled::Gone(None) => return Err(self.supervisor_lost("while the stack started")),
-            Settled::Interrupted(code) => {
-                if viewer == StartViewer::Owner {
-                    // The start that we began is unwound, as with an attached one.
-                    say("stopping what was started");
-                    session.command(token(), Command::Down { grace_ms: None }).await?;
-                    while session.next().await?.is_some() {}
-                }
-                return Ok(code);
-            }
+            Settled::Interrupted(code) => return self.interrupted(code, session, status, viewer).await,
         };
         password_advice::add(&mut outcome, &self.advice);
         self.launch_places.add(&mut outcome);
@@ -468,6 +461,7 @@ impl Stack {
             _ => devrun_runtime::engine::state_files::last_snapshot(&self.project.places),
         };
         if let Some(snapshot) = snapshot {
+            self.add_ended(&snapshot, times, &mut outcome);
             if viewer != StartViewer::Owner && !matches!(self.term.progress, Progress::Quiet | Progress::Json) {
                 let is_running =
                     |id: &ServiceId| snapshot.services.iter().any(|one| one.name == id.as_str() && one.state == State::Running);
@@ -489,6 +483,39 @@ impl Stack {
             say(line);
         }
         Ok(code)
+    }
+
+    /// Ctrl-C while a start is waited for. One that we began is unwound, as with an attached one.
+    async fn interrupted(&self, code: i32, session: &mut Session, status: &Status, viewer: StartViewer) -> Result<i32, Failure> {
+        let now = session.status().await.ok().flatten();
+        let live = now.iter().flat_map(|now| &now.snapshot.services).filter(|service| service.state.is_live());
+        let live = live.map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ");
+        if viewer != StartViewer::Owner {
+            let running = if live.is_empty() { String::new() } else { format!("; running: {live}") };
+            say(format!("interrupted: the supervisor continues the start{running}; to stop everything: devrun down"));
+            return Ok(code);
+        }
+        let running = if live.is_empty() { "nothing runs yet".to_owned() } else { format!("stopping {live}") };
+        say(format!("interrupted: undoing the start; {running} (press Ctrl-C again to kill)"));
+        session.command(token(), Command::Down { grace_ms: None }).await?;
+        stop_stack::follow(&self.project.places, session, status.snapshot.supervisor_pid, self.term).await?;
+        Ok(code)
+    }
+
+    /// What has failed since the start was over, while it was being summed up.
+    fn add_ended(&self, snapshot: &Snapshot, times: &StartTimes, outcome: &mut Outcome) {
+        for service in snapshot.services.iter().filter(|service| service.state == State::Failed && times.has(&service.name)) {
+            let Some(id) = ServiceId::parse(&service.name).ok() else { continue };
+            let is_optional = self.plan.services.get(&id).is_none_or(|spec| spec.optional);
+            let is_named =
+                outcome.failures.iter().any(|failed| failed.id == id) || outcome.blocked.iter().any(|(_, root)| *root == id);
+            if let Some(end) = service.end().filter(|_| !is_optional && !is_named) {
+                let kind = if service.kind == Kind::Task { FailureKind::Task } else { FailureKind::Service };
+                let failure = Failure::new(kind, end).help(format!("devrun logs {id}; devrun why {id}"));
+                outcome.failures.push(FailedService { id, failure, last_answer: None, log: Vec::new() });
+            }
+        }
+        self.launch_places.add(outcome);
     }
 
     /// What became of a supervisor that ended without a word. Its own faults are in its log; anything else that ends it so is a

@@ -9,12 +9,13 @@ use crate::ui::term::{Term, say};
 use devrun_model::exit;
 use devrun_model::feed::{FeedItem, Status};
 use devrun_model::{Failure, FailureKind, Health, Kind, Launch, ServiceSpec, State, duration};
+use devrun_runtime::engine::state_files;
 use devrun_runtime::recipes;
 
-use crate::app::load;
+use crate::app::load::{self, Project};
+use crate::app::request;
 use crate::app::running_mode;
 use crate::app::session::{Session, Signals};
-use crate::app::unknown_service::unknown_service;
 use crate::app::wait_url::{Deep, UrlWaitOptions, wait_for_url};
 use crate::globals::Globals;
 
@@ -63,6 +64,9 @@ pub struct WaitArgs {
 
 /// What `-v` tells of a server is a courtesy, and waits for no more than this.
 const FACTS: Duration = Duration::from_secs(2);
+
+/// How long nothing may run before it is said that a start is waited for.
+const NOTE_AFTER: Duration = Duration::from_secs(1);
 
 /// What one service is, with respect to what is waited for.
 enum Standing {
@@ -276,22 +280,30 @@ async fn wait_for_names(
     let project = load::project(globals)?;
     let give_up = tokio::time::Instant::now() + timeout;
     // Nobody there yet may only mean that `up` was typed a moment ago elsewhere.
+    let begun = tokio::time::Instant::now();
+    let mut is_quiet = globals_quiet(term);
     let found = loop {
         let left = give_up.saturating_duration_since(tokio::time::Instant::now());
         match Session::remote(&project.places, left.min(Duration::from_secs(1))).await? {
             Some(found) => break Some(found),
             None if tokio::time::Instant::now() >= give_up => break None,
-            None => tokio::time::sleep(Duration::from_millis(5)).await,
+            None => {
+                if begun.elapsed() >= NOTE_AFTER && !std::mem::replace(&mut is_quiet, true) {
+                    let left = duration::human(give_up.saturating_duration_since(tokio::time::Instant::now()));
+                    say(format!("nothing is running{}; waiting {left} for a start", last_ends(&project, names)));
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
     };
     let Some((mut session, mut status)) = found else {
-        return Err(Failure::new(FailureKind::Elsewhere, format!("nothing is running after {}", duration::human(timeout)))
-            .help("devrun up -d"));
+        let reason = format!("nothing is running after {}{}", duration::human(timeout), last_ends(&project, names));
+        return Err(Failure::new(FailureKind::Elsewhere, reason).help("devrun up -d"));
     };
     running_mode::check_given(&project, &status.snapshot)?;
     loop {
         let mut last = Vec::new();
-        for service in wanted(&status, args, names)? {
+        for service in wanted(globals, &project, &status, args, names)? {
             match standing(service, &args.until) {
                 Standing::Holds => {}
                 Standing::Never(failure) => return Err(failure),
@@ -327,19 +339,39 @@ async fn wait_for_names(
             Ok(Ok(true)) => {}
             Ok(Ok(false)) if matches!(args.until.as_str(), "exited" | "stopped") => return Ok(()),
             Ok(Ok(false)) => {
-                return Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs"));
+                return Err(supervisor_ended(&project, names));
             }
             Ok(Err(failure)) => return Err(failure),
         }
         match session.status().await? {
             Some(new) => status = new,
             None if matches!(args.until.as_str(), "exited" | "stopped") => return Ok(()),
-            None => return Err(Failure::new(FailureKind::Elsewhere, "the supervisor ended").help("devrun ps; devrun logs")),
+            None => return Err(supervisor_ended(&project, names)),
         }
     }
 }
 
-fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<Vec<&'a devrun_model::ServiceStatus>, Failure> {
+fn supervisor_ended(project: &Project, names: &[&String]) -> Failure {
+    let reason = format!("the supervisor ended{}", last_ends(project, names));
+    Failure::new(FailureKind::Elsewhere, reason).help("devrun ps; devrun logs")
+}
+
+/// How the named services ended in the last run: `: api ended with exit code 0`. Empty where that is not known.
+fn last_ends(project: &Project, names: &[&String]) -> String {
+    let last = state_files::last_snapshot(&project.places);
+    let services = last.iter().flat_map(|last| &last.services);
+    let named = services.filter(|one| names.is_empty() || names.iter().any(|name| one.name == **name || one.service == **name));
+    let ends: Vec<String> = named.filter_map(|one| Some(format!("{} {}", one.name, one.end()?))).collect();
+    if ends.is_empty() { String::new() } else { format!(": {}", ends.join(", ")) }
+}
+
+fn wanted<'a>(
+    globals: &Globals,
+    project: &Project,
+    status: &'a Status,
+    args: &WaitArgs,
+    names: &[&String],
+) -> Result<Vec<&'a devrun_model::ServiceStatus>, Failure> {
     if args.all {
         return Ok(status.snapshot.services.iter().filter(|service| service.state != State::Skipped).collect());
     }
@@ -348,8 +380,7 @@ fn wanted<'a>(status: &'a Status, args: &WaitArgs, names: &[&String]) -> Result<
         let before = found.len();
         found.extend(status.snapshot.services.iter().filter(|service| service.name == **name || service.service == **name));
         if found.len() == before {
-            let known = status.snapshot.services.iter().map(|service| service.name.as_str());
-            return Err(unknown_service(name, "the stack has", known));
+            return Err(request::unknown(globals, project, &status.snapshot, name));
         }
     }
     Ok(found)

@@ -15,6 +15,7 @@ use devrun_model::{Failure, exit, os_text};
 use crate::app::load::{self, Wanted};
 use crate::app::readonly;
 use crate::app::running_mode;
+use crate::app::snapshot;
 use crate::globals::Globals;
 
 // `env`.
@@ -65,6 +66,13 @@ pub fn run(globals: &Globals, args: &EnvArgs, _term: Term) -> Result<i32, Failur
         }
         None => service_env::client(&read)?,
     };
+    let is_port_open = read.plan.services.values().any(|spec| spec.ports.values().any(|port| *port == 0));
+    if env.values().any(|value| is_placeholder(value, is_port_open)) {
+        let lead = if snapshot::has_run(&project.places) { "" } else { "nothing has run here yet; " };
+        say(format!(
+            "note: {lead}a port shown as 0 or a secret shown as <secret NAME> is assigned at its first start: devrun up -d"
+        ));
+    }
     if args.format == Form::Json {
         return readonly::json(&env);
     }
@@ -88,6 +96,14 @@ pub fn run(globals: &Globals, args: &EnvArgs, _term: Term) -> Result<i32, Failur
         return Ok(exit::DONE);
     }
     Ok(readonly::text(&out))
+}
+
+/// Whether a value has the place of a secret that is not made yet, or of a port that is not chosen.
+fn is_placeholder(value: &str, is_port_open: bool) -> bool {
+    // As it stands, and as a part of an address.
+    let is_secret = value.contains("<secret ") || value.contains("%3Csecret%20");
+    let is_zero = |part: &str| part == "0" || part.strip_prefix('0').is_some_and(|rest| rest.starts_with(['/', '?', ',']));
+    is_secret || is_port_open && value.split(':').any(is_zero)
 }
 
 fn is_name(name: &str) -> bool {
@@ -124,6 +140,21 @@ fn line(form: Form, name: &str, value: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_is_not_assigned_yet_is_recognised() {
+        for (value, ports, expected) in [
+            ("postgres://a:%3Csecret%20db%3E@127.0.0.1:0/x", false, true),
+            ("<secret db>", false, true),
+            ("redis://127.0.0.1:0/0", true, true),
+            ("0", true, true),
+            ("redis://127.0.0.1:6379/0", true, false),
+            ("0", false, false),
+            ("08:00", true, false),
+        ] {
+            assert_eq!(is_placeholder(value, ports), expected, "{value}");
+        }
+    }
 
     #[test]
     fn each_form_quotes_in_its_own_way() {

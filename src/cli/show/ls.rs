@@ -11,10 +11,12 @@ use tokio::time::Instant;
 
 use crate::ui::table;
 use crate::ui::term::{Term, say};
+use devrun_model::duration::human;
 use devrun_model::exit;
 use devrun_model::{Failure, Kind, Paths, State};
 use devrun_runtime::runtime_dir;
 
+use crate::app::connect;
 use crate::app::load;
 use crate::app::other_data;
 use crate::app::readonly;
@@ -95,7 +97,29 @@ pub fn list(globals: &Globals, args: &LsArgs, _term: Term) -> Result<i32, Failur
             "dead: the supervisor was killed; what it left running is ended by `devrun down --emergency` in the directory, or by `devrun down --emergency --all`",
         );
     }
+    silent(&stacks).iter().for_each(say);
     Ok(code)
+}
+
+/// What `silent` means and what to type, below the table.
+fn silent(stacks: &[StackRow]) -> Vec<String> {
+    let silent = || stacks.iter().filter(|stack| stack.status == "silent");
+    let suspended: Vec<i32> =
+        silent().filter_map(|stack| stack.supervisor_pid).filter(|pid| connect::is_suspended(*pid)).collect();
+    let mut lines = Vec::new();
+    if !suspended.is_empty() {
+        let pids = suspended.iter().map(|pid| format!(" {pid}")).collect::<String>();
+        lines.push(format!(
+            "silent: the supervisor is stopped (Ctrl-Z or SIGSTOP) and does not answer; to resume it: kill -CONT{pids}"
+        ));
+    }
+    if silent().count() > suspended.len() {
+        lines.push(format!(
+            "silent: the supervisor runs and did not answer within {}; `devrun down --emergency` in the directory ends it and what it runs",
+            human(ANSWER_LIMIT)
+        ));
+    }
+    lines
 }
 
 /// The stacks of the project at hand that have data or logs and do not run. Outside a project there are none.
@@ -117,14 +141,14 @@ async fn ask_all(places: Vec<Paths>) -> Vec<StackRow> {
     let asked: Vec<_> = places
         .into_iter()
         .map(|places| {
-            let unanswered = StackRow::unanswered(&places, "silent");
-            (unanswered, tokio::spawn(async move { ask(&places).await }))
+            let asked = places.clone();
+            (places, tokio::spawn(async move { ask(&asked).await }))
         })
         .collect();
     let mut stacks = Vec::with_capacity(asked.len());
-    for (unanswered, answer) in asked {
+    for (places, answer) in asked {
         let stack = tokio::time::timeout_at(deadline, answer).await;
-        stacks.extend(stack.ok().and_then(Result::ok).unwrap_or(Some(unanswered)));
+        stacks.extend(stack.ok().and_then(Result::ok).unwrap_or_else(|| Some(StackRow::silent(&places))));
     }
     stacks
 }
@@ -138,10 +162,10 @@ fn has_ended(places: &Paths) -> bool {
 /// What one supervisor says of its stack. One that does not answer is shown by what is known of it, so that `ls` does not end
 /// at the first that is stuck. `None`: it has ended in order.
 async fn ask(places: &Paths) -> Option<StackRow> {
-    let status = match crate::app::connect::supervisor(places).await {
+    let status = match connect::supervisor(places).await {
         Ok(Some(mut client)) => client.status().await.ok().flatten(),
         Ok(None) => None,
-        Err(_) => return Some(StackRow::unanswered(places, "silent")),
+        Err(_) => return Some(StackRow::silent(places)),
     };
     if status.is_none() && has_ended(places) {
         return None;
@@ -160,6 +184,11 @@ async fn ask(places: &Paths) -> Option<StackRow> {
 }
 
 impl StackRow {
+    /// One whose supervisor runs and does not answer; which process it is, its lock and its journal say.
+    fn silent(places: &Paths) -> Self {
+        Self { supervisor_pid: connect::holder(places).map(|running| running.pid), ..Self::unanswered(places, "silent") }
+    }
+
     /// What the directories alone tell.
     fn unanswered(places: &Paths, status: &'static str) -> Self {
         Self {

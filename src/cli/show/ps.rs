@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ui::output;
 use crate::ui::table;
-use crate::ui::term::{Term, clear_screen, data, paint, safe, say};
+use crate::ui::term::{Term, clear_screen, columns, data, paint, safe, say};
 use devrun_model::duration::human;
 use devrun_model::exit;
 use devrun_model::{Failure, Health, Kind, Paths, ServiceStatus, Snapshot, State};
@@ -45,6 +45,9 @@ pub struct PsArgs {
 
 /// How often `--watch` looks whether the output still has a reader.
 const READER_CHECK: Duration = Duration::from_millis(200);
+
+/// The columns that a narrow terminal is spared, least important first.
+const LEFT_OUT: &[&str] = &["RESTARTS", "PID", "UPTIME", "PORTS", "HEALTH"];
 
 /// Runs it.
 ///
@@ -127,7 +130,11 @@ fn print(snapshot: &Snapshot, places: &Paths, args: &PsArgs, term: Term) -> i32 
     } else {
         let rows: Vec<Vec<String>> = shown.iter().map(|service| row(service, term.out_color)).collect();
         let head = ["NAME", "STATE", "HEALTH", "PID", "UPTIME", "RESTARTS", "PORTS", "URL"];
-        let _reader_gone = data(table::render(&head, &rows).trim_end());
+        let text = match columns().filter(|_| !args.compose.no_trunc) {
+            Some(columns) => table::fitted(&head, &rows, columns, LEFT_OUT),
+            None => table::render(&head, &rows),
+        };
+        let _reader_gone = data(text.trim_end());
         if snapshot.supervisor_pid.is_none() {
             say(nothing_runs(snapshot::leftovers(places, snapshot), snapshot::has_run(places)));
         }

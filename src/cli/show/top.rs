@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::ui::table;
-use crate::ui::term::{Term, clear_screen, data, safe};
+use crate::ui::term::{self, Term, clear_screen, data, safe};
 use devrun_model::exit;
 use devrun_model::route_usage::RouteUsage;
 use devrun_model::{ByteSize, Failure, Paths, Snapshot};
@@ -105,14 +105,14 @@ pub fn run(globals: &Globals, args: &TopArgs, term: Term) -> Result<i32, Failure
         let mut routes_before = RouteUsages::new();
         let mut at = Instant::now();
         let mut first = true;
-        // A pipe or a file has no use for a table that is drawn again and again.
-        let once = args.once || !std::io::stdout().is_terminal();
+        // A pipe, a file or a terminal without a cursor has no use for a table that is drawn again and again.
+        let once = args.once || !std::io::stdout().is_terminal() || term::is_dumb();
         let mut keys = if once { None } else { QuitKeys::take()? };
         loop {
             let Some(status) = client.status().await? else { return Ok(exit::DONE) };
             let mut snapshot = status.snapshot;
             if !args.services.is_empty() {
-                let named = request::ids(&snapshot, &args.services)?;
+                let named = request::ids(globals, &project, &snapshot, &args.services)?;
                 snapshot.services.retain(|service| named.iter().any(|id| id.as_str() == service.name));
             }
             let now = samples(&snapshot);

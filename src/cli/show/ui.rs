@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 
-use crate::ui::term::Term;
+use crate::ui::term::{Term, is_dumb};
 use devrun_model::{Failure, FailureKind, exit};
 
 use crate::app::observer::Observer;
@@ -38,10 +38,12 @@ pub fn up(globals: &Globals, term: Term) -> Result<i32, Failure> {
 }
 
 fn needs_terminal() -> Result<(), Failure> {
-    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        return Ok(());
-    }
-    Err(Failure::new(FailureKind::Config, "the dashboard needs a terminal").help("devrun ps; devrun logs -f; devrun web"))
+    let reason = match std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        true if !is_dumb() => return Ok(()),
+        true => "the dashboard needs a terminal with a cursor, and TERM is dumb",
+        false => "the dashboard needs a terminal",
+    };
+    Err(Failure::new(FailureKind::Config, reason).help("devrun ps; devrun logs -f; devrun web"))
 }
 
 /// The same words for a start that does not stay; what comes after `--` is not ours.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::scenario::{Scenario, id, plan, probed, service};
-use crate::{Action, Event, PlanChange};
+use crate::{Action, Event, PlanChange, StopReason};
 use devrun_model::{Command, FailureKind, Plan, RestartPolicy, ServiceName, ServiceSpec, State};
 
 fn copy(index: u32) -> ServiceSpec {
@@ -121,7 +121,7 @@ fn scaling_starts_and_stops_copies_and_leaves_the_others_alone() {
     stage.runs("w.3").passed("w.3").runs("w.4").passed("w.4");
     assert_eq!(failures(&stage), []);
     stage.trace();
-    assert_eq!(stage.core.changes(&plan(copies(1))).get(&id("w.3")), Some(&PlanChange::Stop("scaled down".to_owned())));
+    assert_eq!(stage.core.changes(&plan(copies(1))).get(&id("w.3")), Some(&PlanChange::Stop(StopReason::ScaledDown)));
     scale(&mut stage, plan(copies(1)));
     assert_eq!(stage.reason("w.3"), "scaled down");
     let mut stopped = stops(&stage);

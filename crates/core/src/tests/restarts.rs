@@ -350,7 +350,7 @@ fn a_second_up_restarts_what_changed_stops_what_left_and_keeps_the_rest() {
     api: Restart("port none → 8001")
     db: Keep
     extra: Start
-    old: Stop("no longer in the procfile")
+    old: Stop(Removed)
     "#);
     assert_eq!(stage.core.changes(&plan(old()))[&id("api")], PlanChange::Keep);
     stage.trace();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use super::scenario::{Scenario, fail, id, on_demand, plan, probed, service, task};
-use crate::{Action, Event, PlanChange, Tick, file_may_be_written};
+use crate::{Action, Event, PlanChange, StopReason, Tick, file_may_be_written};
 use devrun_model::{FailureKind, Launch, ReadySpec, ServiceId, ServiceSpec, State, UpOptions};
 
 #[test]
@@ -495,7 +495,7 @@ fn a_service_of_a_profile_that_runs_stays_when_the_next_request_does_not_ask_for
     stage.up_plan(without);
     assert_eq!(stage.state("tools"), State::Running);
     let removed = plan(vec![service("db", "")]);
-    assert_eq!(stage.core.changes(&removed).get(&id("tools")), Some(&PlanChange::Stop("no longer in the procfile".to_owned())));
+    assert_eq!(stage.core.changes(&removed).get(&id("tools")), Some(&PlanChange::Stop(StopReason::Removed)));
     stage.up_plan(removed);
     assert_eq!(stage.reason("tools"), "no longer in the procfile");
 }

@@ -280,6 +280,15 @@ fn a_stack_that_is_down_says_so() {
         assert_eq!(found.summary, format!("api is not running: the stack is down; {expected}: exited with code 3"));
         assert!(explain("web", &facts).is_none());
     }
+    let done = ServiceStatus { exit_code: Some(0), ..status("api", State::Completed, Health::None, None) };
+    let help = asked("api", vec![done.clone()], &[], &[], None).help;
+    assert_eq!(help.as_deref(), Some("devrun logs -n 50 api; devrun start api"));
+    let mut seen = snapshot(vec![done]);
+    seen.supervisor_pid = None;
+    let (waiting, last_answers) = (BTreeMap::new(), BTreeMap::new());
+    let facts = WhyFacts { snapshot: &seen, waiting: &waiting, plan: None, events: &[], last_answers: &last_answers };
+    let summary = explain("api", &facts).unwrap().summary;
+    assert_eq!(summary, "api is not running: the stack is down; it ended with exit code 0");
     for (reason, expected) in [(SUPERVISOR_ENDED, ": its supervisor ended"), ("by hand", "")] {
         let mut seen = snapshot(vec![status("api", State::Stopped, Health::None, Some(reason))]);
         seen.supervisor_pid = None;

@@ -91,7 +91,7 @@ impl Engine {
         let words = |change| match change {
             PlanChange::Start => ("start", String::new()),
             PlanChange::Restart(why) => ("restart", why),
-            PlanChange::Stop(why) => ("stop", why),
+            PlanChange::Stop(why) => ("stop", why.to_string()),
             PlanChange::Keep => ("keep", String::new()),
         };
         let changes = match restart {

@@ -82,6 +82,7 @@ impl Stack {
                     if interrupted.replace(code).is_some() {
                         return Ok(Some(code));
                     }
+                    say("interrupted: the start is being undone (press Ctrl-C again to leave at once)");
                     // It ends at once what an earlier run left, and starts nothing. Without it its end is the answer.
                     let _gone = hold.write_all(&[u8::try_from(code).unwrap_or(0)]);
                     continue;

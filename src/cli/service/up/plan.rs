@@ -14,7 +14,7 @@ use crate::app::missing_programs::{self, LaunchPlaces, ProgramCheck};
 use crate::app::pending_migrations;
 use crate::app::port_conflicts;
 use crate::app::readonly;
-use crate::app::start_scope;
+use crate::app::start_scope::{self, PortAdvice};
 use crate::cli::service::up::UpArgs;
 
 /// Runs it.
@@ -42,7 +42,8 @@ pub(super) fn run(
     let options = load::fetch_options(project, args.offline, args.mirror.clone(), nothing_shown);
     let check = ProgramCheck { plan, places, options: &options, to_build: &to_build };
     let missing = runtime.block_on(check.missing(|spec| missing_programs::is_started(&changes, &spec.id, &wanted)))?;
-    let (taken, replaced) = runtime.block_on(taken_ports(project, plan, &wanted, usual_ports, &args.port_advice()))?;
+    let (taken, replaced) =
+        runtime.block_on(taken_ports(project, plan, &wanted, usual_ports, &places.port_advice(args.port_advice())))?;
     let is_running = |id: &ServiceId| changes.get(id).is_some_and(|(word, _)| word == "keep");
     let pending = runtime.block_on(pending_migrations::lines(plan, is_running));
     let mut rows = Vec::new();
@@ -75,7 +76,7 @@ async fn taken_ports(
     plan: &Plan,
     wanted: &BTreeSet<ServiceId>,
     usual: &BTreeSet<(String, String)>,
-    advice: &str,
+    advice: &PortAdvice,
 ) -> Result<(Option<Failure>, Vec<String>), Failure> {
     let status = match crate::app::connect::supervisor(&project.places).await? {
         Some(mut client) => client.status().await?,
