@@ -153,7 +153,8 @@ fn dumped() -> Project {
     let recipe = "name = \"some-server\"\nsummary = \"a server\"\nport = 3306\nkeeps_data = true\nbin = [\"{dir}/bin/server\"]\n\
                   dump = \"mariadb\"\nargv = [\"{dir}/bin/server\", \"${port}\"]\n";
     project.write("server.toml", &project.fill(recipe));
-    project
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").expect("a PATH"));
+    project.env("PATH", &path)
 }
 
 #[cfg(target_os = "linux")]

@@ -517,7 +517,7 @@ fn import_explains_one_service_and_writes_nothing() {
     let project = Project::new();
     project.write(
         "compose.yaml",
-        "services:\n  a: { image: alpine, command: sleep 5, networks: [x] }\n  b: { image: alpine, command: sleep 6 }\n",
+        "services:\n  a: { image: alpine, command: sleep 5, networks: [x] }\n  b: { image: alpine, command: sleep 6 }\nnetworks: { x: }\n",
     );
     let out = project.run(&["import", "compose.yaml", "--explain", "a"]).code(0);
     assert!(out.stdout.contains("dropped: services.a.networks") && !out.stdout.contains("services.b"), "{}", out.stdout);

@@ -103,7 +103,7 @@ fn a_service_of_a_profile_that_is_not_active_is_named_as_such() {
     let project = Project::new()
         .procfile("[services.web]\nrun = \"{svc:web}\"\n[services.beat]\nrun = \"{svc:beat}\"\nprofiles = [\"jobs\"]\n");
     project.run(&["up", "-d"]).code(0);
-    for command in ["why", "ps", "logs", "wait", "stop", "restart"] {
+    for command in ["why", "ps", "logs", "wait", "stop"] {
         let asked = project.run(&[command, "beat"]).code(2).says("beat is in the profile jobs");
         drop(asked.says("help: start it with its profile: devrun --profile jobs up -d beat"));
     }

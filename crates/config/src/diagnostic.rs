@@ -98,6 +98,8 @@ pub struct ErrorPlace {
 const SHOWN: usize = 50;
 /// Characters of a line that are shown around the caret.
 const WINDOW: usize = 110;
+/// In bytes; of a longer line only the place is shown.
+const LONGEST_SHOWN: usize = 64 << 10;
 
 impl Report {
     pub(crate) fn new(mut diagnostics: Vec<Diagnostic>, sources: Sources) -> Self {
@@ -239,6 +241,10 @@ fn excerpt(text: &Text, span: Span, paint: Paint, out: &mut String) {
     }
     let position = text.position(span.start);
     let (line, line_start) = text.line(position.line);
+    // No person has written it, and looking for secrets in megabytes takes seconds: the place says enough.
+    if line.len() > LONGEST_SHOWN {
+        return;
+    }
     let hidden = masked_lines::hidden(text, position.line);
     let chars: Vec<char> = printable(&cover(line, hidden.clone())).chars().collect();
     // The caret stands under what is shown in the place of its byte: under a mask for one that is hidden.

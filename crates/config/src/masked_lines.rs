@@ -102,18 +102,20 @@ fn in_secret_text<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
 
 /// Whether the lines end inside an array whose key is that of a secret, or right after an option such as `"--password",`.
 fn in_secret_array<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
-    let brackets = |text: &str| text.matches('[').count().saturating_sub(text.matches(']').count());
     let mut depth = 0_usize;
-    let mut is_after_option = false;
+    let mut last = "";
     for line in lines.filter(|line| !line.trim().is_empty()) {
-        is_after_option = after_option(line).is_some_and(|begin| matches!(line[begin..].trim(), "" | ","));
-        depth = match (depth, after_name(line)) {
-            (0, Some(begin)) => brackets(&line[begin..]),
-            (0, None) => 0,
-            _ => (depth + line.matches('[').count()).saturating_sub(line.matches(']').count()),
+        last = line;
+        // A file can have a million lines before its error: names are looked for only where an array begins.
+        let from = match depth {
+            0 if line.contains('[') => after_name(line).unwrap_or(line.len()),
+            0 => continue,
+            _ => 0,
         };
+        let rest = &line[from..];
+        depth = (depth + rest.matches('[').count()).saturating_sub(rest.matches(']').count());
     }
-    depth > 0 || is_after_option
+    depth > 0 || after_option(last).is_some_and(|begin| matches!(last[begin..].trim(), "" | ","))
 }
 
 /// Where the value begins that follows the first name of a secret in a line of TOML.
