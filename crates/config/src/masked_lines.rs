@@ -11,20 +11,20 @@ use devrun_model::suggest;
 
 /// Which bytes of a line, counted from 1, are hidden; they may overlap.
 pub(crate) fn hidden(text: &Text, number: usize) -> Vec<Range<usize>> {
-    let (line, _) = text.line(number);
+    let (line, start) = text.line(number);
     let file = text.name.rsplit('/').next().unwrap_or(&text.name);
-    let before = || text.text.lines().take(number - 1);
+    let above = text.text.get(..start as usize).unwrap_or_default();
     let mut found = secret_text::find(line, true);
     let all = std::iter::once(0..line.len());
     if file.ends_with(".toml") {
-        if in_secret_text(before()) || in_secret_array(before()) {
+        if in_secret_text(above) || in_secret_array(above) {
             found.extend(all);
         }
         found.extend(after_name(line).or_else(|| after_option(line)).map(|begin| begin..line.len()));
     } else if file.ends_with(".yml") || file.ends_with(".yaml") {
         found.extend(after_yaml_name(line).map(|begin| begin..line.len()));
     } else if text.is_env {
-        if in_open_quote(before()) {
+        if in_open_quote(above.lines()) {
             found.extend(all);
         } else {
             found.extend(env_value(line).map(|begin| begin..line.len()));
@@ -82,9 +82,14 @@ fn in_open_quote<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
 }
 
 /// Whether the lines end inside a text of several lines whose key is that of a secret.
-fn in_secret_text<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+///
+/// A file can have a million lines before its error, so that they are gone through only where they hold such a mark.
+fn in_secret_text(above: &str) -> bool {
+    if !above.contains("\"\"\"") && !above.contains("'''") {
+        return false;
+    }
     let mut open: Option<(&str, bool)> = None;
-    for line in lines {
+    for line in above.lines() {
         let mut rest = line;
         loop {
             let mark = match open {
@@ -101,12 +106,14 @@ fn in_secret_text<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
 }
 
 /// Whether the lines end inside an array whose key is that of a secret, or right after an option such as `"--password",`.
-fn in_secret_array<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+fn in_secret_array(above: &str) -> bool {
+    let last = above.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    if after_option(last).is_some_and(|begin| matches!(last[begin..].trim(), "" | ",")) {
+        return true;
+    }
     let mut depth = 0_usize;
-    let mut last = "";
-    for line in lines.filter(|line| !line.trim().is_empty()) {
-        last = line;
-        // A file can have a million lines before its error: names are looked for only where an array begins.
+    let lines = if above.contains('[') { above.lines() } else { "".lines() };
+    for line in lines {
         let from = match depth {
             0 if line.contains('[') => after_name(line).unwrap_or(line.len()),
             0 => continue,
@@ -115,7 +122,7 @@ fn in_secret_array<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
         let rest = &line[from..];
         depth = (depth + rest.matches('[').count()).saturating_sub(rest.matches(']').count());
     }
-    depth > 0 || after_option(last).is_some_and(|begin| matches!(last[begin..].trim(), "" | ","))
+    depth > 0
 }
 
 /// Where the value begins that follows the first name of a secret in a line of TOML.
