@@ -199,7 +199,7 @@ fn wordpress_keeps_its_title() {
     let (status, body) = get(port(&project, "main"), "/");
     assert_eq!((status, body.contains("<title>kept")), (200, true), "{body}");
     let login = |password: &str| {
-        let form = format!("log=boss&pwd={password}&testcookie=0");
+        let form = format!("log=boss&pwd={password}");
         send_as(port(&project, "main"), "POST", "/wp-login.php", &headers, &form).0
     };
     assert_eq!((login("wrong"), login("Correct8horse")), (200, 302));
