@@ -16,6 +16,7 @@ const FILES: &[(&str, &str)] = &[
     ("adminer", include_str!("../catalog/adminer.toml")),
     ("alertmanager", include_str!("../catalog/alertmanager.toml")),
     ("apicurio", include_str!("../catalog/apicurio.toml")),
+    ("archivebox", include_str!("../catalog/archivebox.toml")),
     ("azurite", include_str!("../catalog/azurite.toml")),
     ("blackbox_exporter", include_str!("../catalog/blackbox_exporter.toml")),
     ("caddy", include_str!("../catalog/caddy.toml")),
@@ -32,6 +33,7 @@ const FILES: &[(&str, &str)] = &[
     ("kafka", include_str!("../catalog/kafka.toml")),
     ("kafka_connect", include_str!("../catalog/kafka_connect.toml")),
     ("keycloak", include_str!("../catalog/keycloak.toml")),
+    ("kiwix", include_str!("../catalog/kiwix.toml")),
     ("loki", include_str!("../catalog/loki.toml")),
     ("mailpit", include_str!("../catalog/mailpit.toml")),
     ("mariadb", include_str!("../catalog/mariadb.toml")),
@@ -60,6 +62,7 @@ const FILES: &[(&str, &str)] = &[
     ("valkey", include_str!("../catalog/valkey.toml")),
     ("versitygw", include_str!("../catalog/versitygw.toml")),
     ("victorialogs", include_str!("../catalog/victorialogs.toml")),
+    ("wordpress", include_str!("../catalog/wordpress.toml")),
     ("zookeeper", include_str!("../catalog/zookeeper.toml")),
 ];
 

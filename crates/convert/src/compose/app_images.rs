@@ -4,7 +4,7 @@
 use super::super::toml_writer::{Section, Toml};
 use super::draft::Draft;
 use super::importer::Importer;
-use super::known_image::Becomes::{Nothing, Password, Set, SetHostAndPort, User};
+use super::known_image::Becomes::{Nothing, Password, Set, SetHost, SetHostAndPort, User};
 use super::known_image::{KnownImage, plain};
 use super::syntax::{self, Image};
 
@@ -63,6 +63,22 @@ const GHOST: KnownImage = KnownImage {
 const CHANGEDETECTION: KnownImage =
     KnownImage { env: &[("PORT", Nothing("`port` says it"))], ..plain("changedetection", &[5000], &["/config", "/datastore"]) };
 const MOTO: KnownImage = plain("moto", &[4566, 5000, 8000], &["/home/dynamodblocal/data"]);
+const KIWIX: KnownImage = KnownImage {
+    env: &[("PORT", Nothing("`port` says it"))],
+    program: &["kiwix-serve", "*.zim"],
+    ..plain("kiwix", &[8080, 80], &["/data"])
+};
+const ARCHIVEBOX: KnownImage = KnownImage { program: &["server"], ..plain("archivebox", &[8000], &["/data"]) };
+const WORDPRESS: KnownImage = KnownImage {
+    env: &[
+        ("WORDPRESS_DB_HOST", SetHost("db_host")),
+        ("WORDPRESS_DB_USER", Set("db_user")),
+        ("WORDPRESS_DB_PASSWORD", Set("db_password")),
+        ("WORDPRESS_DB_NAME", Set("db_name")),
+    ],
+    program: &["apache2-foreground", "docker-entrypoint.sh"],
+    ..plain("wordpress", &[80], &["/var/www/html"])
+};
 
 /// The recipe for an image, and what is different about it.
 pub(super) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
@@ -74,6 +90,12 @@ pub(super) fn known(name: &str) -> Option<(KnownImage, Option<&'static str>)> {
         "ghost" => (GHOST, None),
         "linuxserver/changedetection.io" | "dgtlmoon/changedetection.io" => (CHANGEDETECTION, None),
         "motoserver/moto" => (MOTO, None),
+        "kiwix/kiwix-serve" => (KIWIX, None),
+        "archivebox/archivebox" => (
+            ARCHIVEBOX,
+            Some("ArchiveBox 0.7: what copies pages beyond Python (Chromium, SingleFile, Readability) comes from PATH"),
+        ),
+        "wordpress" => (WORDPRESS, Some("WordPress 6.1 with PHP's own web server in the place of Apache")),
         "amazon/dynamodb-local" => (MOTO, Some("Moto takes its place: DynamoDB's interface, in memory")),
         _ => return None,
     })

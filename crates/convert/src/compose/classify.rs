@@ -449,6 +449,8 @@ fn starts_server(known: &KnownImage, words: &[String]) -> bool {
                 | "flink_taskmanager"
                 | "n8n"
                 | "ghost"
+                | "archivebox"
+                | "wordpress"
                 | "influxdb"
                 | "pgbouncer"
         );

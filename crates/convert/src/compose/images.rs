@@ -487,7 +487,7 @@ pub(crate) fn has_recipes_version(known: &KnownImage, name: &str, version: &str)
         "gateway" | "telemetry" | "kafka" | "kafka_connect" | "opensearch" | "keycloak" | "pushgateway" | "chroma"
         | "ferretdb" | "adminer" | "azurite" | "alertmanager" | "victorialogs" | "flink" | "flink_taskmanager" | "apicurio"
         | "tika" | "mockserver" | "questdb" | "debezium_server" | "pgbouncer" | "toxiproxy" | "n8n" | "changedetection"
-        | "moto" => false,
+        | "moto" | "kiwix" | "archivebox" | "wordpress" => false,
         _ => true,
     }
 }

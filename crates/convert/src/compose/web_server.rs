@@ -29,6 +29,28 @@ const MIME_TYPES: &str = "types {
     image/svg+xml svg svgz; image/png png; image/jpeg jpeg jpg; image/gif gif; image/webp webp; image/avif avif; image/x-icon ico;
     font/woff woff; font/woff2 woff2; font/ttf ttf; font/otf otf; video/mp4 mp4; video/webm webm; audio/mpeg mp3;
   }";
+/// What every nginx has next to its configuration for FastCGI: the request in CGI's variables.
+const FASTCGI: &[(&str, &str)] = &[
+    ("QUERY_STRING", "$query_string"),
+    ("REQUEST_METHOD", "$request_method"),
+    ("CONTENT_TYPE", "$content_type"),
+    ("CONTENT_LENGTH", "$content_length"),
+    ("SCRIPT_NAME", "$fastcgi_script_name"),
+    ("REQUEST_URI", "$request_uri"),
+    ("DOCUMENT_URI", "$document_uri"),
+    ("DOCUMENT_ROOT", "$document_root"),
+    ("SERVER_PROTOCOL", "$server_protocol"),
+    ("REQUEST_SCHEME", "$scheme"),
+    ("HTTPS", "$https if_not_empty"),
+    ("GATEWAY_INTERFACE", "CGI/1.1"),
+    ("SERVER_SOFTWARE", "nginx/$nginx_version"),
+    ("REMOTE_ADDR", "$remote_addr"),
+    ("REMOTE_PORT", "$remote_port"),
+    ("SERVER_ADDR", "$server_addr"),
+    ("SERVER_PORT", "$server_port"),
+    ("SERVER_NAME", "$server_name"),
+    ("REDIRECT_STATUS", "200"),
+];
 const TEMPORARY: &str = "access_log off;
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;";
 const HEAD: &str = "daemon off;\npid nginx.pid;\nerror_log stderr notice;\n";
@@ -164,7 +186,7 @@ impl Importer<'_> {
             "include" => {
                 let path = if argument.starts_with('/') { argument.to_owned() } else { format!("/etc/nginx/{argument}") };
                 let text =
-                    self.text_at(draft, &path).ok_or_else(|| format!("it includes {argument}, which only the image has"))?;
+                    self.included(draft, &path).ok_or_else(|| format!("it includes {argument}, which only the image has"))?;
                 if text.contains("include") {
                     return Err(format!("{argument} includes further files"));
                 }
@@ -213,6 +235,23 @@ impl Importer<'_> {
             }
         }
         Ok(format!("{blank}{}{end}", self.paths(draft, &text)))
+    }
+
+    /// The text that `include` of a path in the container gives: a file of the project's, all files of a pattern's, or nginx's own.
+    fn included(&self, draft: &Draft, path: &str) -> Option<String> {
+        if let Some((folder, ending)) = path.split_once("/*.") {
+            let found = self.texts_below(draft, folder, ending);
+            return (!found.is_empty()).then(|| found.into_iter().map(|(_, text)| text + "\n").collect());
+        }
+        let own = || {
+            let script = path == "/etc/nginx/fastcgi.conf";
+            if !script && path != "/etc/nginx/fastcgi_params" {
+                return None;
+            }
+            let script = script.then_some(("SCRIPT_FILENAME", "$document_root$fastcgi_script_name"));
+            Some(script.iter().chain(FASTCGI).map(|(name, value)| format!("fastcgi_param {name} {value};\n")).collect())
+        };
+        self.text_at(draft, path).or_else(own)
     }
 
     /// The names of `upstream` blocks.

@@ -129,3 +129,21 @@ fn an_interpreter_without_a_program_has_no_work() {
     let converted = import(&[("compose.yaml", "services:\n  tools: { build: ., tty: true }\n"), ("Dockerfile", file)]);
     says(&converted, KeyOutcome::NotMapped, "has no `command`");
 }
+
+#[test]
+fn wordpress_finds_its_database() {
+    let yaml = "services:\n  site: { image: wordpress, ports: ['22123:80'], environment: [WORDPRESS_DB_HOST=sql, WORDPRESS_DB_USER=site, WORDPRESS_DB_PASSWORD=secret, WORDPRESS_DB_NAME=site] }\n  sql: { image: 'mariadb:10', ports: ['22124:3306'] }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    has(&converted, &["services", "site", "use"], "wordpress");
+    has(&converted, &["services", "site", "set", "db_host"], "${sql.addr}");
+    has(&converted, &["services", "site", "set", "db_user"], "site");
+}
+
+#[test]
+fn applications_that_are_their_own_image() {
+    let yaml = "services:\n  zim: { image: 'ghcr.io/kiwix/kiwix-serve:latest', ports: ['22125:8080'] }\n  archive: { image: 'archivebox/archivebox:dev', ports: ['22127:8000'], command: 'server --quick-init 0.0.0.0:8000' }\n";
+    let converted = import(&[("compose.yaml", yaml)]);
+    for (service, recipe) in [("zim", "kiwix"), ("archive", "archivebox")] {
+        has(&converted, &["services", service, "use"], recipe);
+    }
+}

@@ -43,7 +43,8 @@ fn a_web_server_that_cannot_be_carried_over_is_left_out() {
     let table = [
         ("server { listen 443 ssl; ssl_certificate /x; }", "HTTPS with certificates"),
         ("server { listen 80; location / { proxy_pass http://gone:1; } }", "`gone`, which is not a service"),
-        ("server { listen 80; include fastcgi_params; }", "includes fastcgi_params"),
+        ("server { listen 80; include uwsgi_params; }", "includes uwsgi_params"),
+        ("server { listen 80; include more/*.conf; }", "includes more/*.conf"),
     ];
     for (conf, reason) in table {
         let yaml = "services:\n  web: { image: nginx, ports: ['22085:80'], volumes: ['./a.conf:/etc/nginx/conf.d/a.conf'] }\n";
@@ -54,6 +55,18 @@ fn a_web_server_that_cannot_be_carried_over_is_left_out() {
     let unreadable =
         import(&[("compose.yaml", "services:\n  c: { image: 'caddy:2', volumes: ['./Caddyfile:/etc/caddy/Caddyfile'] }\n")]);
     assert_eq!(value(&unreadable, &["services", "c"]), None, "{}", unreadable.text);
+}
+
+#[test]
+fn a_web_server_gets_what_it_includes() {
+    let yaml = "services:\n  web: { image: nginx, ports: ['22089:80'], volumes: ['./a.conf:/etc/nginx/conf.d/a.conf', './b.conf:/etc/nginx/more/b.conf'] }\n  app: { image: php, command: php-fpm, ports: ['22090:9000'] }\n";
+    let conf = "server { listen 80; location / { include fastcgi_params; fastcgi_pass app:9000; } include more/*.conf; }";
+    let converted = import(&[("compose.yaml", yaml), ("a.conf", conf), ("b.conf", "location /b { return 204; }")]);
+    let text = file(&converted, "web", "nginx.conf");
+    for part in ["fastcgi_param REQUEST_METHOD $request_method;", "fastcgi_pass ${app.addr};", "location /b {", "return 204;"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(!text.contains("include"), "{text}");
 }
 
 #[test]

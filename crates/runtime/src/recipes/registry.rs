@@ -11,11 +11,11 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &str)] = files!(
-    "adminer" "alertmanager" "apicurio" "azurite" "blackbox_exporter" "caddy" "changedetection" "chroma" "debezium_server" "etcd"
-    "ferretdb" "flink" "flink_taskmanager" "gateway" "ghost" "grafana" "influxdb" "kafka" "kafka_connect" "keycloak" "loki" "mailpit" "mariadb"
-    "meilisearch" "memcached" "minio" "mockserver" "moto" "n8n" "nats" "neo4j" "nginx" "node_exporter" "ollama" "opensearch" "pgbouncer" "postgres"
-    "prometheus" "promtail" "pushgateway" "qdrant" "questdb" "rabbitmq" "redis" "seaweedfs" "telemetry" "tika" "toxiproxy" "valkey" "versitygw"
-    "victorialogs" "zookeeper"
+    "adminer" "alertmanager" "apicurio" "archivebox" "azurite" "blackbox_exporter" "caddy" "changedetection" "chroma" "debezium_server"
+    "etcd" "ferretdb" "flink" "flink_taskmanager" "gateway" "ghost" "grafana" "influxdb" "kafka" "kafka_connect" "keycloak" "kiwix" "loki"
+    "mailpit" "mariadb" "meilisearch" "memcached" "minio" "mockserver" "moto" "n8n" "nats" "neo4j" "nginx" "node_exporter" "ollama"
+    "opensearch" "pgbouncer" "postgres" "prometheus" "promtail" "pushgateway" "qdrant" "questdb" "rabbitmq" "redis" "seaweedfs" "telemetry"
+    "tika" "toxiproxy" "valkey" "versitygw" "victorialogs" "wordpress" "zookeeper"
 );
 
 /// The recipes compiled in. Each is parsed when it is first asked for: a stack uses a few of them, and reading them all would
