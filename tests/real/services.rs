@@ -199,8 +199,7 @@ fn nginx() {
 fn nginx_of_root_serves_what_only_root_reaches() {
     let Some(project) = project("nginx", true) else { return };
     if !nix::unistd::geteuid().is_root() {
-        crate::harness::skipped("needs root");
-        return;
+        return crate::harness::skipped("only root has workers of another user");
     }
     let published = crate::test_ports::free_port();
     project.write(
