@@ -107,7 +107,11 @@ async fn supervise(claim: StackClaim, order: SupervisorOptions) -> Result<i32, F
     // A run that is over in a moment still tells our parent how it went. If it dies or hangs, nothing waits for it for long.
     let waiting = session.engine().clone();
     tokio::spawn(async move {
-        let _late = tokio::time::timeout(std::time::Duration::from_secs(10), heard.wait_for(Option::is_some)).await;
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(10), heard.wait_for(Option::is_some)).await;
+        // An interrupted start is undone also where our parent does not stay to ask for it.
+        if heard.is_ok_and(|said| said.is_ok_and(|code| code.flatten().is_some())) {
+            waiting.command(0, Command::Down { grace_ms: None });
+        }
         waiting.release();
     });
     let mut interrupted = None;

@@ -457,6 +457,30 @@ fn a_start_that_is_interrupted_says_what_becomes_of_it() {
     up.signal(nix::sys::signal::Signal::SIGINT);
     up.outcome().code(130).says("interrupted: undoing the start; stopping a (press Ctrl-C again to kill)");
     project.nothing_left();
+    // A second one kills: the grace would be a minute.
+    project.rewrite(
+        "[services.a]\nrun = \"{svc:a} --ignore-term\"\nstop = { grace = \"60s\" }\nready = { file = \"never-there\", within = \"10m\" }\n",
+    );
+    let mut up = project.start(&["up", "-d"]);
+    eventually("it runs", PATIENCE, || (!project.alive("a").is_empty()).then_some(()));
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    up.wait_for("press Ctrl-C again to kill");
+    project.wait_state("a", "stopping");
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    let ended = up.outcome().code(130);
+    assert!(ended.took < std::time::Duration::from_secs(50), "{ended}");
+    project.nothing_left();
+    project.rewrite("[services.a]\nrun = \"{svc:a}\"\nready = { file = \"never-there\", within = \"10m\" }\n");
+    // Two in a row while the supervisor is being made, which may arrive as one: the start is undone without the one who asked for it.
+    for _ in 0..5 {
+        std::fs::remove_dir_all(project.path(".devrun")).expect("our own directory");
+        let up = project.start(&["up", "-d"]);
+        eventually("it has begun", PATIENCE, || project.path(".devrun/lock").exists().then_some(()));
+        up.signal(nix::sys::signal::Signal::SIGINT);
+        up.signal(nix::sys::signal::Signal::SIGINT);
+        up.outcome().code(130);
+        eventually("all has ended", PATIENCE, || project.leftovers().is_empty().then_some(()));
+    }
     project.run(&["up", "-d", "--no-wait"]).code(0);
     let mut joined = project.start(&["up", "-d"]);
     joined.wait_for("already running under supervisor");

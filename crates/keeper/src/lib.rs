@@ -105,6 +105,7 @@ mod tracked_process;
 pub mod tree_shutdown;
 pub mod wire;
 
+pub use blocked_signals::BlockedSignals;
 pub use drivers::launch::is_clone3_refused;
 pub use drivers::lock_holders;
 pub use drivers::own_process::{HAS_FILE_NOTICES, HAS_USER_NAMESPACES, INHERITS_ORPHANS, TELLS_LISTENERS};

@@ -497,7 +497,8 @@ impl Stack {
         }
         let running = if live.is_empty() { "nothing runs yet".to_owned() } else { format!("stopping {live}") };
         say(format!("interrupted: undoing the start; {running} (press Ctrl-C again to kill)"));
-        session.command(token(), Command::Down { grace_ms: None }).await?;
+        // The first request to end; the next one, which `follow` passes on, kills.
+        session.interrupt().await?;
         stop_stack::follow(&self.project.places, session, status.snapshot.supervisor_pid, self.term).await?;
         Ok(code)
     }

@@ -15,6 +15,7 @@ use crate::app::stop_wait;
 use crate::app::supervise::{self, Answer, SupervisorOptions};
 use crate::cli::service::up::UpArgs;
 use crate::ui::term::say;
+use devrun_keeper::BlockedSignals;
 use devrun_keeper::daemonize::{self, ForkSide};
 use devrun_keeper::system_limits;
 use devrun_model::exit;
@@ -52,8 +53,12 @@ impl Stack {
                 )
             })?;
             let reserved = self.project.reserved.get().and_then(PortReservations::descriptor);
+            // One that ended this process between the fork and its first look at signals would leave the start to go on, with no one
+            // who asked for it.
+            let held = BlockedSignals::new().map_err(|error| internal("signals cannot be blocked", error))?;
             let side = daemonize::fork(log, reserved).map_err(|error| internal("the supervisor cannot be started", error))?;
             let ForkSide::Parent { answer, hold } = side else {
+                drop(held);
                 let silent = Arc::new(devrun_store::NoDownloadProgress);
                 let fetch = load::fetch_options(&self.project, args.offline, args.mirror.clone(), silent);
                 let Self { project, plan, targets, options, port_advice, .. } = self;
@@ -61,7 +66,7 @@ impl Stack {
                 let places = project.places.clone();
                 return supervise::run(SupervisorOptions { plan, places, fetch, targets, options, port_advice });
             };
-            if let Some(code) = crate::app::runtime::waiting_runtime()?.block_on(self.watch(answer, hold, args.no_wait))? {
+            if let Some(code) = crate::app::runtime::waiting_runtime()?.block_on(self.watch(answer, hold, held, args.no_wait))? {
                 return Ok(code);
             }
         }
@@ -70,9 +75,10 @@ impl Stack {
 
     /// Watches the start of the supervisor that was just made. While `hold` is there, it does not end. `None`: another one was
     /// quicker, and has ended.
-    async fn watch(&self, answer: File, mut hold: File, no_wait: bool) -> Result<Option<i32>, Failure> {
+    async fn watch(&self, answer: File, mut hold: File, held: BlockedSignals, no_wait: bool) -> Result<Option<i32>, Failure> {
         let mute = |_: std::io::Error| self.supervisor_lost("before it answered");
         let mut signals = Signals::take()?;
+        drop(held);
         let mut lines = tokio::io::BufReader::new(pipe::Receiver::from_file(answer).map_err(mute)?).lines();
         let mut interrupted = None;
         let answer = loop {
