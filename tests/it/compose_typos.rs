@@ -74,6 +74,25 @@ fn values_of_variables_are_judged() {
     assert!(out.stderr.contains("unknown value \"allways\"") && out.stderr.contains("did you mean `always`?"), "{out}");
 }
 
+/// What a variable, an environment or an anchor gives is filled in before it is judged, and may be a secret.
+#[test]
+fn an_error_shows_no_secret() {
+    let project = Project::new();
+    project.write(".env", "DB_PASSWORD=hunter2secret\n");
+    for text in [
+        "services:\n  a: { image: alpine, restart: '${DB_PASSWORD}', init: '${DB_PASSWORD}', ports: ['${DB_PASSWORD}:80'] }\n",
+        "services:\n  a: { image: alpine, depends_on: ['${DB_PASSWORD}'], networks: ['${DB_PASSWORD}'], secrets: ['${DB_PASSWORD}'] }\n",
+        "services:\n  a: { image: alpine, environment: { API_TOKEN: &t hunter2secret }, restart: *t }\n",
+        "services:\n  a: { image: alpine, environment: [API_TOKEN=hunter2secret], restart: hunter2secret }\n",
+    ] {
+        project.write("compose.yaml", text);
+        let out = project.run(&["check"]).code(2).says("••••");
+        assert!(!out.stderr.contains("hunter2"), "{out}");
+    }
+    project.write("compose.yaml", &format!("services:\n  a: {{ image: alpine, restart: {} }}\n", "y".repeat(100_000)));
+    assert!(project.run(&["check"]).code(2).stderr.len() < 4000);
+}
+
 /// A fault is shown where it was written: in an included file, or in the block that two services share.
 #[test]
 fn a_fault_is_shown_in_the_file_that_holds_it() {

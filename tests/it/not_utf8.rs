@@ -88,7 +88,9 @@ fn a_path_that_is_not_utf8_is_refused() {
 #[test]
 fn files_that_are_not_utf8_have_a_place() {
     let compose = &b"services:\n  a: { image: alpine, command: sleep 1000 }\n"[..];
-    let cases: [(&[(&str, &[u8])], &str); 5] = [
+    /// A file with its content.
+    type Written<'a> = (&'a str, &'a [u8]);
+    let cases: [(&[Written<'_>], &str); 5] = [
         (&[("procfile.toml", &b"# caf\xe9\n[services.a]\nrun = \"sleep 1000\"\n"[..])], "procfile.toml:1:6: not valid UTF-8"),
         (&[("compose.yaml", &b"services:\n  a:\n    image: caf\xe9\n"[..])], "compose.yaml:3:15: not valid UTF-8"),
         (&[("compose.yaml", compose), (".env", &b"A=1\nNAME=Ren\xe9\n"[..])], ".env:2:9: not valid UTF-8"),

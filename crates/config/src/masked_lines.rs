@@ -52,7 +52,7 @@ fn env_value(line: &str) -> Option<usize> {
         return (!is_variable(line.trim())).then_some(start);
     };
     let name = line[start..separator].trim_start_matches("export ").trim();
-    if !is_showable_name(name) {
+    if name.is_empty() || !is_showable_name(name) {
         return Some(start);
     }
     is_secret(name).then_some(separator + 1)
@@ -186,6 +186,7 @@ mod tests {
             (".env", "DB_PASSWORD=\"a\"S3KRIT", 1),
             (".env", "A=\"open\nS3KRIT=x", 2),
             (".env", "DB_PASSWORD S3KRIT", 1),
+            (".env", "=S3KRIT", 1),
             ("procfile.toml", "password=[\"S3KRIT\"]", 1),
             ("procfile.toml", "env={DB_PASSWORD=[\"S3KRIT\"]}", 1),
             ("procfile.toml", "run=[\"app\",\"--password\",\"S3KRIT\",\"${x\"]", 1),

@@ -101,7 +101,7 @@ fn missing_extensions(read: &load::Read, project: &load::Project) -> Result<(), 
 /// Servers and commands that are neither here nor to be had. They may be installed before the start, so it is not an error.
 fn missing_programs(read: &load::Read, project: &load::Project) -> Result<(), Failure> {
     let options = load::fetch_options_by_environment(project, Arc::new(devrun_store::NoDownloadProgress));
-    let (places, to_build) = (LaunchPlaces::new(&read), BTreeSet::new());
+    let (places, to_build) = (LaunchPlaces::new(read), BTreeSet::new());
     let check = ProgramCheck { plan: &read.plan, places: &places, options: &options, to_build: &to_build };
     // What an extension is missing for has been named.
     let has_extensions = |spec: &ServiceSpec| matches!(&spec.launch, Launch::Recipe(recipe) if !recipe.extensions.is_empty());

@@ -4,8 +4,11 @@
 //! Values are judged as they are filled in from `.env` and the shell; one that only the start can fill in is not judged. Rules of
 //! compose without a meaning here, such as a `container_name` with replicas, are left to it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use devrun_model::mask::{Masker, is_distinctive};
+use devrun_model::secret_name::is_secret;
 use devrun_model::suggest::{self, nearest};
 
 use super::super::file_fault::FileFault;
@@ -25,8 +28,42 @@ pub(super) fn faults(tree: &Map, values: &Values) -> Vec<FileFault> {
     named_things::check(tree, &mut found);
     let mut faults = found.faults;
     faults.sort_by_key(|fault| fault.at);
+    // A value may have come from a variable or an anchor, and what is filled in stands in the message.
+    let masker = Masker::of_values(&secrets(tree, values), false);
+    for fault in &mut faults {
+        fault.message = shortened(masker.text(&fault.message));
+        fault.help = shortened(masker.text(&fault.help));
+    }
     faults
 }
+
+/// The secrets of a project: variables of that name in `.env`, in the shell and in environments.
+fn secrets(tree: &Map, values: &Values) -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = values.secrets().cloned().collect();
+    let services = get(tree, "services").and_then(YamlNode::map).into_iter().flatten();
+    for environment in services.filter_map(|(_, service)| service.get("environment")) {
+        for (key, node) in environment.map().into_iter().flatten() {
+            found.extend(node.scalar().filter(|_| is_secret(&key.name)).and_then(|text| values.fill(&text)));
+        }
+        for (entry, _) in environment.texts() {
+            let value = entry.split_once('=').filter(|(name, _)| is_secret(name)).and_then(|(_, value)| values.fill(value));
+            found.extend(value);
+        }
+    }
+    found.retain(|value| is_distinctive(value));
+    found
+}
+
+/// A text that quotes a long value, cut.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// In characters.
+const LONGEST_MESSAGE: usize = 300;
 
 impl FaultList<'_> {
     /// `at`: the place of the table's key; `None` for the whole file.

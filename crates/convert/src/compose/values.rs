@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use devrun_model::secret_name::is_secret;
+
 use super::syntax;
 
 /// One `NAME=VALUE` of an env file.
@@ -25,6 +27,13 @@ pub(crate) struct Values {
     dotenv: BTreeMap<String, String>,
     /// Bytes of all values that came out of env files.
     sum: usize,
+}
+
+impl Values {
+    /// The values of variables whose names are those of secrets.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &String> {
+        self.shell.iter().chain(&self.dotenv).filter(|(name, _)| is_secret(name)).map(|(_, value)| value)
+    }
 }
 
 /// Names of the shell that describe the machine: a path that begins with one stays variable.
