@@ -214,7 +214,7 @@ fn nginx_of_root_serves_what_only_root_reaches() {
     std::fs::set_permissions(project.dir(), closed).expect("our own directory");
     project.run(&["import", "compose.yml", "--yes"]).code(0);
     let made = project.read("procfile.toml");
-    for (user, expected) in [("", 200), ("user nobody;\n", 403)] {
+    for (user, expected) in [("", 200), ("user nobody nogroup;\n", 403)] {
         project.write("procfile.toml", &made.replacen("daemon off;", &format!("{user}daemon off;"), 1));
         up(&project);
         let (status, body) = get(port(&project, "main"), "/");
